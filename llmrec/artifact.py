@@ -1,0 +1,62 @@
+"""Folders on disk: the names inside a model folder, and how to write one so that nothing half-written is ever seen.
+
+model folder
+├── config.json, model.safetensors, tokenizer*.json, generation_config.json   (what transformers and vLLM read)
+├── recommender.json     kind, decoding settings, hash of the prompt and of the codes
+├── prompt.jinja         the one wording
+├── item_index/          codes.safetensors, index.json
+├── catalog.parquet      item ids, titles, text columns
+├── recipe.yaml          the resolved recipe
+├── eval.json, README.md measured figures, the model card
+└── handler.py           a Hub inference endpoint
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+RECOMMENDER = "recommender.json"
+PROMPT = "prompt.jinja"
+ITEM_INDEX = "item_index"
+CATALOG = "catalog.parquet"
+RECIPE = "recipe.yaml"
+EVALUATION = "eval.json"
+CARD = "README.md"
+HANDLER = "handler.py"
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], last: str) -> None:
+    """Let `write` fill a hidden folder beside `folder`, then move its files over; other files there stay.
+
+    An interrupted save leaves the old folder, the new one, or one without the file `last`, which readers refuse: never
+    a mixture that loads.
+
+    Args:
+        folder: where the files shall be. write: makes them in the folder that it is given.
+        last: the name of the file that readers ask for first; it is removed first and appears last.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        new = Path(temporary) / "new"  # made by mkdir, for its ordinary permissions
+        new.mkdir()
+        write(new)
+        if not folder.exists():
+            os.replace(new, folder)
+            return
+        (folder / last).unlink(missing_ok=True)
+        for path in sorted(new.iterdir(), key=lambda path: path.name == last):
+            if (old := folder / path.name).is_dir():
+                shutil.rmtree(old)
+            os.replace(path, old)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it appears whole: to a neighbour first, then by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}")
+    neighbour.write_text(text)
+    os.replace(neighbour, path)

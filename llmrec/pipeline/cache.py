@@ -1,0 +1,105 @@
+"""A folder per finished stage, named by a hash of everything that its result depends on.
+
+A stage writes into a hidden folder and is renamed when it is complete, so a killed run leaves either a whole stage or
+none. What a stage wants to keep across a kill (checkpoints) goes into its work folder, which is removed at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from llmrec import artifact
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raise it when a stage's files or meaning change, so that old caches are not read."""
+
+FINISHED = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Args:
+        name: for people. settings: JSON values that the result depends on. parents: the stages whose results it reads.
+        build: makes the result; it gets the folder to fill and the work folder that survives a kill.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    parents: tuple[Stage, ...]
+    build: Callable[[Path, Path], None]
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal digits that change when anything changes that the result depends on."""
+        content = {
+            "format": FORMAT,
+            "name": self.name,
+            "settings": self.settings,
+            "parents": [parent.key for parent in self.parents],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class StageCache:
+    """Finished stages in one folder.
+
+    Args:
+        root: it may be shared by many recipes: equal stages are built once.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: Stage) -> Path:
+        """Where the result of a stage is, or will be."""
+        return self.root / f"{stage.name}-{stage.key}"
+
+    def has(self, stage: Stage) -> bool:
+        """Whether the stage is finished."""
+        return (self.folder(stage) / FINISHED).is_file()
+
+    def get(self, stage: Stage) -> Path:
+        """The folder of a finished stage, built now if it is not there; a second process waits for the first."""
+        final = self.folder(stage)
+        if self.has(stage):
+            logger.info("%s: cached (%s)", stage.name, stage.key)
+            return final
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.with_name(f".{final.name}.lock")):
+            if not self.has(stage):
+                self._build(stage, final)
+        return final
+
+    def _build(self, stage: Stage, final: Path) -> None:
+        partial, work = final.with_name(f".{final.name}.partial"), final.with_name(f".{final.name}.work")
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir()
+        work.mkdir(exist_ok=True)
+        logger.info("%s: begins (%s)", stage.name, stage.key)
+        began = time.perf_counter()
+        stage.build(partial, work)
+        seconds = time.perf_counter() - began
+        record = {"name": stage.name, "settings": stage.settings, "seconds": round(seconds, 3)}
+        artifact.write_text(partial / FINISHED, json.dumps(record, indent=2) + "\n")
+        os.replace(partial, final)
+        shutil.rmtree(work, ignore_errors=True)
+        logger.info("%s: done in %.1f s", stage.name, seconds)
+
+    def record(self, stage: Stage) -> dict[str, Any]:
+        """What was written when the stage finished, its `seconds` among them."""
+        return dict(json.loads((self.folder(stage) / FINISHED).read_text()))

@@ -1,0 +1,264 @@
+"""From a recipe to a model folder: data -> index -> train -> evaluate -> folder with its card."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmrec import artifact
+from llmrec.data import split as splits
+from llmrec.data import store
+from llmrec.pipeline.cache import Stage, StageCache
+from llmrec.recipe import Recipe
+from llmrec.registry import build, resolve
+
+if TYPE_CHECKING:
+    from llmrec.evaluation.protocol import Evaluation
+    from llmrec.recommenders.llm import Decoding
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a recipe, in order; each reads the ones before it."""
+
+    recipe: Recipe
+    cache: StageCache
+    data: Stage
+    index: Stage
+    train: Stage
+    evaluate: Stage
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All four, first to last."""
+        return self.data, self.index, self.train, self.evaluate
+
+    @property
+    def folder(self) -> Path:
+        """The finished model folder."""
+        return self.recipe.output / self.recipe.name
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Check a recipe down to its last setting and name its stages; nothing is read but the data's fingerprint.
+
+    Raises:
+        RecipeError: a plug-in or one of its settings is unknown.
+        DataError: the data cannot be found.
+    """
+    from llmrec.base_models import locate
+
+    source, indexer, trainer, decoding, template = check(recipe)
+    origin = locate(recipe.model.name).described
+
+    def make_data(target: Path, work: Path) -> None:
+        dataset = source.load()
+        kept = splits.k_core(dataset.interactions, recipe.split.min_user_events, recipe.split.min_item_events)
+        store.save(target, dataset.catalog, kept)
+
+    def make_index(target: Path, work: Path) -> None:
+        catalog, interactions = store.load(cache.get(data))
+        indexer.build(catalog, splits.cut(interactions, recipe.split).train).save(target)
+
+    def make_model(target: Path, work: Path) -> None:
+        _train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
+
+    def make_evaluation(target: Path, work: Path) -> None:
+        _evaluate(recipe, cache.get(data), cache.get(train), target)
+
+    cache = StageCache(recipe.output / "cache")
+    core = recipe.split.settings()
+    data_settings = {"data": _kind_and_settings(recipe.data, source), "fingerprint": source.fingerprint()}
+    data = Stage("data", {**data_settings, "core": [core["min_user_events"], core["min_item_events"]]}, (), make_data)
+    index = Stage("index", {"index": _kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
+    train_settings = {
+        "train": _kind_and_settings(recipe.train, trainer),
+        "model": {**recipe.model.settings(), "origin": origin},
+        "task": {**recipe.task.settings(), "template": template},
+        "decoding": decoding.settings(),
+        "exclude_seen": recipe.evaluation.exclude_seen,
+        "seed": recipe.seed,
+    }
+    train = Stage("train", train_settings, (data, index), make_model)
+    evaluate = Stage("evaluate", {**recipe.evaluation.settings(), "seed": recipe.seed}, (data, train), make_evaluation)
+    return Plan(recipe, cache, data, index, train, evaluate)
+
+
+class Parts(NamedTuple):
+    """The plug-ins that a recipe names, built from its settings."""
+
+    source: Any
+    indexer: Any
+    trainer: Any
+    decoding: Decoding
+    template: str
+
+
+def check(recipe: Recipe) -> Parts:
+    """Build all that a recipe names; neither data nor model is touched.
+
+    Raises:
+        RecipeError: a plug-in or one of its settings is unknown.
+    """
+    from llmrec.recommenders.llm import Decoding
+
+    trainer = build("trainer", recipe.train, "train")
+    trainer.config(recipe.output, recipe.seed)
+    for name in recipe.evaluation.baselines:
+        resolve("recommender", name)
+    return Parts(
+        build("source", recipe.data, "data"),
+        build("index", _with_seed("index", recipe.index, recipe.seed), "index"),
+        trainer,
+        Decoding.parse(recipe.decoding, "decoding"),
+        template_source(recipe.task.template),
+    )
+
+
+def run(recipe: Recipe) -> dict[str, Any]:
+    """Build every stage that is not there yet, then the model folder.
+
+    Returns:
+        The summary that `llmrec run --json` prints: `folder`, `test`, `valid`, `baselines`, `invalid`,
+        `train_seconds`, `protocol`.
+    """
+    planned = plan(recipe)
+    for number, stage in enumerate(planned.stages, 1):
+        logger.info("[%d/%d] %s", number, len(planned.stages), stage.name)
+        planned.cache.get(stage)
+    return finish(planned)
+
+
+def finish(planned: Plan) -> dict[str, Any]:
+    """Gather the model folder from finished stages; cheap, so it is never cached."""
+    from llmrec.card import render_card
+
+    model, evaluation = planned.cache.get(planned.train), planned.cache.get(planned.evaluate)
+    figures = json.loads((evaluation / artifact.EVALUATION).read_text())
+
+    def write(target: Path) -> None:
+        for path in sorted((model / "model").rglob("*")):
+            copy = target / path.relative_to(model / "model")
+            if path.is_dir():
+                copy.mkdir()
+            else:
+                _link_or_copy(path, copy)
+        (target / artifact.RECIPE).write_text(planned.recipe.to_yaml())
+        (target / artifact.EVALUATION).write_text(json.dumps(figures, indent=2) + "\n")
+        (target / artifact.CARD).write_text(render_card(planned.recipe, figures))
+
+    artifact.write_folder(planned.folder, write, last=artifact.RECOMMENDER)
+    return {
+        "folder": str(planned.folder),
+        "test": figures["test"]["metrics"],
+        "valid": figures["valid"],
+        "baselines": {name: found["metrics"] for name, found in figures["baselines"].items()},
+        "invalid": sum(figures["test"][name] for name in ("invalid", "duplicates", "excluded_returned")),
+        "train_seconds": planned.cache.record(planned.train)["seconds"],
+        "protocol": figures["test"]["protocol"],
+    }
+
+
+def load_split(planned: Plan) -> splits.Split:
+    """Train, valid and test of a plan, from its data stage."""
+    return splits.cut(store.load(planned.cache.get(planned.data))[1], planned.recipe.split)
+
+
+def load_evaluations(planned: Plan) -> dict[str, Evaluation]:
+    """What was measured, the model first, with the seconds that it took."""
+    from llmrec.evaluation.protocol import Evaluation
+
+    folder = planned.cache.get(planned.evaluate)
+    figures = json.loads((folder / artifact.EVALUATION).read_text())
+    seconds = json.loads((folder / "seconds.json").read_text())
+    found = {"llm": figures["test"], **figures["baselines"]}
+    return {name: Evaluation(**values, seconds=seconds[name]) for name, values in found.items()}
+
+
+def _train(
+    recipe: Recipe, data: Path, index: Path, template: str, trainer: Any, decoding: Decoding, target: Path, work: Path
+) -> None:
+    from llmrec.base_models import load_model
+    from llmrec.indexes.base import ItemIndex
+    from llmrec.indexes.item_tokenizer import ItemTokenizer
+    from llmrec.tasks.next_item import NextItemTask
+    from llmrec.tasks.template import PromptTemplate
+
+    catalog, interactions = store.load(data)
+    split = splits.cut(interactions, recipe.split)
+    model, tokenizer = load_model(recipe.model.name, recipe.model.layers, recipe.model.dtype)
+    items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
+    task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
+    recommender, log = trainer.train(
+        model, task, split.train, split.valid, work, recipe.seed, decoding, recipe.evaluation.exclude_seen
+    )
+    recommender.save_pretrained(target / "model")
+    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
+
+
+def _evaluate(recipe: Recipe, data: Path, train: Path, target: Path) -> None:
+    from llmrec.evaluation.protocol import evaluate
+    from llmrec.recommenders.llm import LLMRecommender
+
+    catalog, interactions = store.load(data)
+    split = splits.cut(interactions, recipe.split)
+    questions = split.test.sample(recipe.evaluation.users, recipe.seed)
+    candidates = {
+        name: resolve("recommender", name)().fit(split.train, catalog) for name in recipe.evaluation.baselines
+    }
+    candidates["llm"] = LLMRecommender.from_pretrained(train / "model", dtype=recipe.evaluation.precision)
+    found, seconds = {}, {}
+    for name, recommender in candidates.items():
+        evaluation = evaluate(
+            recommender, questions, recipe.evaluation.ks, recipe.evaluation.exclude_seen, split=split.protocol
+        )
+        found[name] = evaluation.to_dict()
+        seconds[name] = found[name].pop("seconds")  # not part of the result: a second run shall give the same file
+    log = json.loads((train / "training.json").read_text())
+    figures = {
+        "test": found.pop("llm"),
+        "valid": {"ndcg@10": log["best"]},
+        "baselines": found,
+    }
+    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
+    artifact.write_text(target / "seconds.json", json.dumps(seconds, indent=2) + "\n")
+
+
+def template_source(name: str) -> str:
+    """The wording of a prompt: a file, or a shipped one by name.
+
+    Raises:
+        LlmrecError: there is no such prompt.
+    """
+    from llmrec import assets
+
+    path = Path(name)
+    return (path if path.is_file() else assets.path("prompts", f"{name}.jinja")).read_text()
+
+
+def _with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The recipe's seed, where a plug-in takes one and the recipe says no other."""
+    takes_seed = "kind" in settings and "seed" in resolve(kind, settings["kind"]).model_fields
+    return {"seed": seed, **settings} if takes_seed else settings
+
+
+def _kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
+    return {"kind": named["kind"], **component.settings()}
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Weights are shared with the cache where the disk allows it; small files may be edited, so they are copied."""
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            logger.debug("%s cannot be linked and is copied", source)
+    shutil.copy2(source, target)

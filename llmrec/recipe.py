@@ -1,0 +1,187 @@
+"""A recipe is one run in YAML: where the data are, how items become codes, which model, how it trains.
+
+    extends: base.yaml            # optional, beside this file or among the shipped recipes; this file's keys win
+    name: office
+    data: {kind: table, root: path/to/tables}
+    ...
+
+Every key can be replaced on the command line by its dotted name: `train.args.learning_rate=1e-4`. Unknown keys are
+refused, with the closest known one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from llmrec import assets
+from llmrec.component import Component
+from llmrec.errors import RecipeError
+
+Settings = dict[str, Any]
+
+
+class SplitRecipe(Component):
+    """How train, valid and test are cut; see `llmrec.data.split`.
+
+    Args:
+        kind: `leave_one_out` or `global_temporal`. min_user_events, min_item_events: the k-core kept before the cut.
+        valid, test: shares of the events, for `global_temporal` only.
+    """
+
+    kind: Literal["leave_one_out", "global_temporal"] = "leave_one_out"
+    min_user_events: int = Field(1, ge=1)
+    min_item_events: int = Field(1, ge=1)
+    valid: float = 0.1
+    test: float = 0.1
+
+
+class ModelRecipe(Component):
+    """The base model.
+
+    Args:
+        name: a folder or a Hub name. layers: keep the first so many blocks; all when None. dtype: of its weights.
+    """
+
+    name: str
+    layers: int | None = Field(None, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class TaskRecipe(Component):
+    """The prompt.
+
+    Args:
+        template: a file in `prompts/` (without `.jinja`) or a path. max_history: items of a history that it shows.
+    """
+
+    template: str = "next_item"
+    max_history: int = Field(50, ge=1)
+
+
+class EvaluationRecipe(Component):
+    """What is measured at the end, on the test questions.
+
+    Args:
+        ks: list lengths. exclude_seen: leave out items of the history. baselines: `recommender` names to print beside
+            the model. users: questions drawn by the seed; all when None.
+        precision: arithmetic of the model while it decodes.
+    """
+
+    ks: tuple[int, ...] = (5, 10)
+    exclude_seen: bool = True
+    baselines: tuple[str, ...] = ("popularity", "markov")
+    users: int | None = Field(None, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Recipe(Component):
+    """One run. `data`, `index`, `train` and `decoding` name a plug-in with `kind` and its settings.
+
+    Args:
+        name: of the run; its folder is `output/name`. seed: of everything random.
+        output: parent of the run's folder and of the stage cache.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    output: Path = Path("runs")
+    data: Settings
+    split: SplitRecipe = SplitRecipe()
+    index: Settings
+    model: ModelRecipe
+    task: TaskRecipe = TaskRecipe()
+    train: Settings
+    decoding: Settings = {}
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, as saved beside a model."""
+        return yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, follow `extends`, apply overrides, check.
+
+    Args:
+        name: a YAML file, or the name of a shipped recipe (`demo`, `sft/office_smollm2_cpu`).
+        overrides: `dotted.key=value`, the value in YAML (`train.patience=null`, `index.levels=[64,64]`).
+
+    Raises:
+        RecipeError: the file, a key or a value cannot be used.
+    """
+    settings = _read(find_recipe(name))
+    for override in overrides:
+        _override(settings, override)
+    return Recipe.parse(settings)
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe: a path if it exists, otherwise a shipped recipe of that name.
+
+    Raises:
+        LlmrecError: neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = str(name).removeprefix("recipes/")
+    return assets.path("recipes", shipped if shipped.endswith(".yaml") else f"{shipped}.yaml")
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> Settings:
+    if path in seen:
+        raise RecipeError(f"{path}: 'extends' comes back to itself ({' -> '.join(map(str, seen))}).")
+    try:
+        settings = yaml.load(path.read_text(), _Loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path} holds no keys. A recipe begins with 'name: ...'.")
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    beside = path.parent / parent
+    return _merge(_read(beside if beside.is_file() else find_recipe(parent), (*seen, path)), settings)
+
+
+def _merge(base: Settings, changes: Settings) -> Settings:
+    """`changes` over `base`, key by key; a plug-in of another kind replaces the whole mapping."""
+    if "kind" in base and "kind" in changes and base["kind"] != changes["kind"]:
+        return changes
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _override(settings: Settings, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(
+            f"'{override}' is no override. Write dotted.key=value, such as train.args.learning_rate=1e-4."
+        )
+    *parents, last = key.split(".")
+    place = settings
+    for part in parents:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"{key}: '{part}' holds a value, not settings.")
+    try:
+        place[last] = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{key}: '{value}' is not a YAML value: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-4` as text; people mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

@@ -1,0 +1,161 @@
+"""A language model as a recommender: model + item tokenizer + prompt + engine, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from pydantic import Field
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+import llmrec
+from llmrec import artifact, assets
+from llmrec.component import Component
+from llmrec.data.catalog import Catalog
+from llmrec.engines.base import Normalize
+from llmrec.engines.transformers import TransformersEngine
+from llmrec.errors import ArtifactError
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
+from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
+from llmrec.tasks.next_item import NextItemTask
+from llmrec.tasks.template import PromptTemplate
+from llmrec.types import Ragged, Rows, ScoredItems
+
+
+class Decoding(Component):
+    """How a language model is asked.
+
+    Args:
+        beams: prefixes kept at each level; at least k are used. normalize: what a score means, see `Normalize`.
+        batch_size: users decoded at once.
+    """
+
+    beams: int = Field(20, ge=1)
+    normalize: Normalize = "codebook"
+    batch_size: int = Field(64, ge=1)
+
+
+class LLMRecommender:
+    """Recommends by constrained decoding; the score of an item is `log p(item | history)` in nats.
+
+    Args:
+        model: a causal language model whose vocabulary holds the item tokens.
+        task: prompts and codes (it knows catalog and item tokenizer).
+        decoding: how to search.
+    """
+
+    kind = "llm"
+
+    def __init__(self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding | None = None) -> None:
+        self.model, self.task, self.decoding = model, task, decoding or Decoding()
+        self.engine = TransformersEngine(model, task.items)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items that can be recommended."""
+        return self.task.catalog
+
+    def recommend(
+        self,
+        histories: Ragged | Sequence[Rows],
+        k: int = 10,
+        exclude_seen: bool = True,
+        candidates: Rows | None = None,
+        progress: bool = False,
+    ) -> ScoredItems:
+        """The best k items of each history; see `Recommender.recommend`.
+
+        Args:
+            progress: show a bar with users per second on stderr.
+        """
+        histories = checked_histories(histories, len(self.catalog))
+        allowed = None if candidates is None else checked_candidates(candidates, len(self.catalog))
+        rows = np.full((len(histories), checked_k(k)), -1, np.int32)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        exact = np.zeros(len(histories), bool)
+        by_length = np.argsort(np.minimum(histories.lengths, self.task.max_history), kind="stable")
+        size = self.decoding.batch_size
+        with tqdm(total=len(by_length), desc="decode", unit="user", disable=not progress) as bar:
+            for start in range(0, len(by_length), size):
+                users = by_length[start : start + size]
+                chosen = [histories[int(user)] for user in users]
+                found = self.engine.decode(
+                    [self.task.prompt(history) for history in chosen],
+                    k,
+                    max(self.decoding.beams, k),
+                    self.decoding.normalize,
+                    Ragged.from_lists(chosen) if exclude_seen else None,
+                    allowed,
+                )
+                rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
+                bar.update(len(users))
+        return ScoredItems(rows, scores, exact)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model folder (see `llmrec.artifact`), merged weights, no pickle."""
+        tokenizer = self.task.items.tokenizer
+
+        def write(target: Path) -> None:
+            self.model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+            # The base model's sampling defaults (top_k, temperature, penalties) must not reach anybody's beams.
+            neutral = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+            neutral.save_pretrained(target)
+            self.task.items.index.save(target / artifact.ITEM_INDEX)
+            pq.write_table(self.catalog.table, target / artifact.CATALOG)
+            (target / artifact.PROMPT).write_text(self.task.template.source)
+            (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
+            settings = {
+                **self.decoding.settings(),
+                "max_history": self.task.max_history,
+                "prompt_sha256": self.task.template.digest,
+                "codes_sha256": self.task.items.index.digest,
+            }
+            save_recommender_settings(target, RecommenderSettings(self.kind, settings, llmrec.__version__))
+
+        artifact.write_folder(Path(folder), write, last=artifact.RECOMMENDER)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: str = "auto", device: str | None = None) -> Self:
+        """Read a model folder.
+
+        Args:
+            folder: what `save_pretrained` wrote. dtype: torch's name, or `auto` for the type that was saved.
+            device: a torch device; CUDA when there is one, otherwise the CPU.
+
+        Raises:
+            ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
+        """
+        folder, saved = Path(folder), load_recommender_settings(folder)
+        if saved.kind != cls.kind:
+            raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not a language model.")
+        expected = dict(saved.settings)
+        prompt_sha256, codes_sha256 = expected.pop("prompt_sha256", None), expected.pop("codes_sha256", None)
+        max_history = int(expected.pop("max_history", 0))
+        decoding = Decoding.parse(expected, where=str(folder / artifact.RECOMMENDER))
+        try:
+            template = PromptTemplate((folder / artifact.PROMPT).read_text())
+            catalog = Catalog(pq.read_table(folder / artifact.CATALOG))
+            items = ItemTokenizer.load(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{folder} is not a complete model folder ({error}). Save or download it again."
+            ) from error
+        if template.digest != prompt_sha256:
+            raise ArtifactError(
+                f"{folder / artifact.PROMPT} is not the wording that this model was trained with. Restore it: another "
+                "prompt gives silently worse recommendations."
+            )
+        if items.index.digest != codes_sha256:
+            raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
+        if len(items.index) != len(catalog):
+            raise ArtifactError(f"{folder}: {len(items.index)} codes for {len(catalog)} catalog rows.")
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model.eval(), NextItemTask(template, catalog, items, max_history), decoding)

@@ -1,0 +1,63 @@
+"""Name -> class, for everything that a recipe can choose: one line a technique, imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Literal
+
+from llmrec.errors import RecipeError, did_you_mean
+
+Kind = Literal["source", "encoder", "index", "trainer", "recommender"]
+
+REGISTRY: dict[Kind, dict[str, str]] = {
+    "source": {
+        "table": "llmrec.sources.table:TableSource",
+        "recbole": "llmrec.sources.recbole:RecBoleSource",
+        "movielens": "llmrec.sources.movielens:MovieLensSource",
+        "synthetic": "llmrec.sources.synthetic:SyntheticSource",
+    },
+    "encoder": {
+        "tfidf": "llmrec.encoders.tfidf:TfidfEncoder",
+        "minilm": "llmrec.encoders.minilm:MiniLMEncoder",
+        "language_model": "llmrec.encoders.language_model:LanguageModelEncoder",
+        "behaviour": "llmrec.encoders.behaviour:BehaviourEncoder",
+    },
+    "index": {
+        "rqkmeans": "llmrec.indexes.rqkmeans:RQKMeansIndex",
+        "published": "llmrec.indexes.published:PublishedIndex",
+    },
+    "trainer": {
+        "sft": "llmrec.trainers.sft:SFT",
+    },
+    "recommender": {
+        "popularity": "llmrec.recommenders.popularity:Popularity",
+        "markov": "llmrec.recommenders.markov:Markov",
+        "llm": "llmrec.recommenders.llm:LLMRecommender",
+    },
+}
+
+
+def resolve(kind: Kind, name: str) -> Any:
+    """The class registered under this name.
+
+    Raises:
+        RecipeError: no such name; the message names the closest.
+    """
+    names = REGISTRY[kind]
+    if name not in names:
+        raise RecipeError(f"There is no {kind} '{name}'. {did_you_mean(name, names)}")
+    module, attribute = names[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def build(kind: Kind, settings: dict[str, Any], where: str = "") -> Any:
+    """The component that a recipe's mapping names under the key `kind` (its name) beside its settings.
+
+    Args:
+        kind: which part of the registry. settings: for example `{"kind": "rqkmeans", "levels": [64, 64, 64]}`.
+        where: the recipe key, for messages.
+    """
+    if "kind" not in settings:
+        raise RecipeError(f"{where or kind}: say which one with 'kind:'. Known: {', '.join(sorted(REGISTRY[kind]))}.")
+    rest = {name: value for name, value in settings.items() if name != "kind"}
+    return resolve(kind, settings["kind"]).parse(rest, where)

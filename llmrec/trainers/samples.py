@@ -1,0 +1,63 @@
+"""Training rows: packed (one a user, every position trained) or single (one a target), in the columns TRL reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from llmrec.data.interactions import Interactions
+from llmrec.tasks.next_item import NextItemTask, Sample
+
+IGNORED = -100  # torch's and TRL's "no loss here"
+
+
+def training_samples(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[Sample]:
+    """Every training sample, user by user in row order.
+
+    Args:
+        task: renders. train: train rows only. packing: one sample a user instead of one a target.
+    """
+    for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
+        if packing:
+            yield from task.packed(history)
+        else:
+            yield from (task.single(history[:position], int(history[position])) for position in range(len(history)))
+
+
+def training_dataset(task: NextItemTask, train: Interactions, packing: bool) -> Dataset:
+    """A `datasets.Dataset` with `input_ids`, `labels` (-100 where no loss is taken) and `length`."""
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for ids, levels in training_samples(task, train, packing):
+        columns["input_ids"].append(ids)
+        columns["labels"].append(np.where(np.asarray(levels) >= 0, ids, IGNORED).tolist())
+    return Dataset.from_dict({**columns, "length": [len(ids) for ids in columns["input_ids"]]})
+
+
+class PadRight:
+    """Collates samples of different lengths.
+
+    Args:
+        pad: the token id behind the end; it may equal the end-of-text token, because the mask says what is padding.
+    """
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, samples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        """`input_ids`, `labels`, `attention_mask`, each `int64[B, T]`."""
+        width = max(len(sample["input_ids"]) for sample in samples)
+
+        def padded(column: str, fill: int) -> Tensor:
+            return torch.tensor([[*s[column], *[fill] * (width - len(s[column]))] for s in samples])
+
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        return {
+            "input_ids": padded("input_ids", self.pad),
+            "labels": padded("labels", IGNORED),
+            "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
+        }

@@ -1,0 +1,69 @@
+"""The two small values that every layer passes on: ragged integer lists and scored items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rows = NDArray[np.int32]
+"""Item rows (positions in the catalog), oldest first where they are a history."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of int32 of different lengths in one array; `ragged[i]` is a zero-copy slice.
+
+    Args:
+        values: `int32[total]`, the lists one after another.
+        offsets: `int64[N + 1]`, list `i` is `values[offsets[i]:offsets[i + 1]]`.
+    """
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def from_lists(cls, lists: Iterable[ArrayLike]) -> Ragged:
+        arrays = [np.asarray(item, dtype=np.int32) for item in lists]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([len(a) for a in arrays], out=offsets[1:])
+        return cls(np.concatenate(arrays) if arrays else np.empty(0, np.int32), offsets)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Rows:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"list {index} of {len(self)}")
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[Rows]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class ScoredItems:
+    """The best items of each history, best first.
+
+    Args:
+        rows: `int32[B, k]` item rows; -1 where fewer than k items were allowed.
+        scores: `float32[B, k]`, non-increasing along k; `-inf` where `rows` is -1. For a language model the score is
+            `log p(item | history)`; other recommenders state their own meaning.
+        exact: `bool[B]`, true where the list is proven to be the true top k (a search pruned nothing that could have
+            entered it). Recommenders that score every item leave the default, all true.
+    """
+
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    exact: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+
+    def __post_init__(self) -> None:
+        if len(self.exact) != len(self.rows):
+            object.__setattr__(self, "exact", np.ones(len(self.rows), bool))

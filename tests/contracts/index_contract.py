@@ -1,0 +1,106 @@
+"""What every index must do, whatever it is: subclass `IndexContract` and say how to make one.
+
+class TestMine(IndexContract):
+    def make(self, folder: Path) -> Indexer:
+        return MyIndex()
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
+from llmrec.data.split import leave_one_out
+from llmrec.indexes.base import Indexer, ItemIndex
+
+TOPICS = ("phone handset cordless", "paper printer white", "pen blue ink", "chair leather black", "lamp desk light")
+ITEMS_A_TOPIC = 12
+ITEMS = len(TOPICS) * ITEMS_A_TOPIC
+
+
+class ClusteredWorld(NamedTuple):
+    """60 items in five topics (rows 0-11, 12-23, ...), two of each topic with one title; users stay in a topic."""
+
+    catalog: Catalog
+    train: Interactions
+
+    @property
+    def topics(self) -> np.ndarray:
+        return np.arange(ITEMS) // ITEMS_A_TOPIC
+
+
+def clustered_world(other_future: bool = False) -> ClusteredWorld:
+    """Always the same; `other_future` changes only what lies behind the split, which no index may see."""
+    titles = [f"{topic} model{max(number, 1)}" for topic in TOPICS for number in range(ITEMS_A_TOPIC)]
+    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(ITEMS)], "title": titles}))
+    rng = np.random.default_rng(0)
+    walks = [rng.permutation(ITEMS_A_TOPIC)[:8] + ITEMS_A_TOPIC * (user % len(TOPICS)) for user in range(40)]
+    if other_future:
+        walks = [np.append(walk[:-2], (walk[-2:] + 17) % ITEMS) for walk in walks]
+    interactions = Interactions.from_columns(
+        pa.array([f"u{user}" for user, walk in enumerate(walks) for _ in walk]),
+        pa.array([f"i{item}" for walk in walks for item in walk]),
+        np.tile(np.arange(8), len(walks)),
+        catalog.items,
+    )
+    return ClusteredWorld(catalog, leave_one_out(interactions).train)
+
+
+class IndexContract:
+    """The tests; a subclass whose codes may collide says so with `unique = False`."""
+
+    unique = True
+
+    def make(self, folder: Path) -> Indexer:
+        """The index under test; `folder` is empty, for files that it needs."""
+        raise NotImplementedError
+
+    def built(self, folder: Path, other_future: bool = False) -> ItemIndex:
+        world = clustered_world(other_future)
+        return self.make(folder).build(world.catalog, world.train)
+
+    def test_every_item_has_a_code_inside_its_levels(self, tmp_path: Path) -> None:
+        index = self.built(tmp_path)
+        assert index.codes.dtype == np.int32
+        assert index.codes.shape == (ITEMS, len(index.level_sizes))
+        assert (index.codes >= 0).all()
+        assert (index.codes < np.asarray(index.level_sizes)).all()
+
+    def test_collisions_are_none_or_counted(self, tmp_path: Path) -> None:
+        index = self.built(tmp_path)
+        assert index.provenance["collisions"]["after"]["colliding"] == index.collisions
+        assert not (self.unique and index.collisions)
+
+    def test_built_twice_is_the_same(self, tmp_path: Path) -> None:
+        first, second = self.built(tmp_path), self.built(tmp_path)
+        assert first.digest == second.digest
+        assert first.provenance == second.provenance
+
+    def test_the_future_changes_nothing(self, tmp_path: Path) -> None:
+        assert self.built(tmp_path).digest == self.built(tmp_path, other_future=True).digest
+
+    def test_saved_and_loaded_is_equal(self, tmp_path: Path) -> None:
+        index = self.built(tmp_path)
+        index.save(tmp_path / "index")
+        loaded = ItemIndex.load(tmp_path / "index")
+        np.testing.assert_array_equal(loaded.codes, index.codes)
+        assert (loaded.level_sizes, loaded.provenance) == (index.level_sizes, index.provenance)
+
+    def test_its_settings_make_it_again(self, tmp_path: Path) -> None:
+        indexer = self.make(tmp_path)
+        assert type(indexer)(**json.loads(json.dumps(indexer.settings()))) == indexer
+
+    def test_provenance_says_how_it_was_made(self, tmp_path: Path) -> None:
+        index = self.built(tmp_path)
+        assert index.provenance["kind"]
+        assert index.provenance["settings"]
+        assert [level["size"] for level in index.provenance["levels"]] == list(index.level_sizes)
+        for column, level in zip(index.codes.T, index.provenance["levels"], strict=True):
+            assert level["used"] == len(set(column.tolist()))
+            assert 1 <= level["perplexity"] <= level["used"] + 1e-3

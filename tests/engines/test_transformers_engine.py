@@ -1,0 +1,123 @@
+"""The embedded engine equals brute-force scoring of every item."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
+
+from llmrec.engines.transformers import TransformersEngine
+from llmrec.errors import DecodingError
+from llmrec.indexes.base import ItemIndex
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.types import Ragged
+
+TOLERANCE = 1e-4  # float32, nats
+
+
+def brute_force(world: TinyWorld, prompt: list[int], normalize: str) -> np.ndarray:
+    """`log p(item | prompt)` of every item by one plain forward pass each."""
+    scores = []
+    codes = world.index.codes
+    for row in range(len(codes)):
+        ids = [*prompt, *world.items.encode([row])[0].tolist()]
+        with torch.inference_mode():
+            logits = world.model(torch.tensor([ids])).logits[0].double()
+        total = 0.0
+        for level, start in enumerate(world.items.level_starts):
+            said = logits[len(prompt) + level - 1]
+            token = ids[len(prompt) + level]
+            if normalize == "codebook":
+                among = said[start : start + world.index.level_sizes[level]]
+            elif normalize == "vocab":
+                among = said
+            else:
+                same_prefix = (codes[:, :level] == codes[row, :level]).all(axis=1)
+                among = said[[start + int(code) for code in np.unique(codes[same_prefix, level])]]
+            total += float(said[token] - among.logsumexp(0))
+        scores.append(total)
+    return np.array(scores)
+
+
+PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10]]
+
+
+@pytest.mark.parametrize("normalize", ["codebook", "children", "vocab"])
+def test_it_equals_brute_force_with_ragged_prompts(tiny_world: TinyWorld, normalize: str) -> None:
+    engine = TransformersEngine(tiny_world.model, tiny_world.items)
+    found = engine.decode(PROMPTS, k=20, beams=20, normalize=normalize)
+    for user, prompt in enumerate(PROMPTS):
+        expected = brute_force(tiny_world, prompt, normalize)
+        order = np.argsort(-expected, kind="stable")
+        assert found.rows[user].tolist() == order.tolist()
+        np.testing.assert_allclose(found.scores[user], expected[order], atol=TOLERANCE)
+    assert found.exact.all()
+
+
+def test_with_children_the_probabilities_of_all_items_sum_to_one(tiny_world: TinyWorld) -> None:
+    engine = TransformersEngine(tiny_world.model, tiny_world.items)
+    found = engine.decode(PROMPTS, k=20, beams=20, normalize="children")
+    np.testing.assert_allclose(np.exp(found.scores).sum(axis=1), 1, atol=1e-4)
+
+
+@given(
+    seed=st.integers(0, 50),
+    item_count=st.integers(1, 24),
+    sizes=st.lists(st.integers(3, 5), min_size=2, max_size=4).map(tuple),
+    beams=st.integers(1, 8),
+    data=st.data(),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_trie_any_mask(seed: int, item_count: int, sizes: tuple[int, ...], beams: int, data: st.DataObject) -> None:
+    world = make_tiny_world(min(item_count, int(np.prod(sizes))), sizes, seed)
+    count = len(world.index)
+    rows = st.lists(st.integers(0, count - 1), max_size=count)
+    excluded = [np.array(data.draw(rows), np.int32) for _ in PROMPTS]
+    candidates = data.draw(st.none() | rows.map(lambda r: np.unique(np.array(r, np.int32))))
+    k = data.draw(st.integers(1, count + 2))
+    engine = TransformersEngine(world.model, world.items)
+    found = engine.decode(PROMPTS, k, beams, excluded=Ragged.from_lists(excluded), candidates=candidates)
+    for user, prompt in enumerate(PROMPTS):
+        allowed = set(range(count) if candidates is None else candidates.tolist()) - set(excluded[user].tolist())
+        returned = [int(row) for row in found.rows[user] if row >= 0]
+        assert len(set(returned)) == len(returned)
+        assert set(returned) <= allowed
+        assert len(returned) >= min(k, len(allowed), beams)
+        expected = brute_force(world, prompt, "codebook")
+        np.testing.assert_allclose(found.scores[user, : len(returned)], expected[returned], atol=TOLERANCE)
+        if found.exact[user]:
+            best = sorted((expected[row] for row in allowed), reverse=True)[:k]
+            np.testing.assert_allclose(expected[returned], best, atol=TOLERANCE)
+
+
+def test_items_that_share_a_code_come_out_in_row_order(tiny_world: TinyWorld) -> None:
+    codes = np.array([[1, 0], [0, 2], [1, 0], [0, 1]], np.int32)
+    index = ItemIndex(codes, (2, 3))
+    items = ItemTokenizer.bind(make_tiny_tokenizer(), index)
+    engine = TransformersEngine(make_tiny_model(len(items.tokenizer)), items)
+    found = engine.decode([[4, 5]], k=4, beams=4)
+    rows = found.rows[0].tolist()
+    assert sorted(rows) == [0, 1, 2, 3]
+    assert rows.index(2) == rows.index(0) + 1
+    only_second = engine.decode([[4, 5]], k=4, beams=4, excluded=Ragged.from_lists([[0]])).rows[0].tolist()
+    assert only_second[-1] == -1
+    assert 0 not in only_second
+    assert 2 in only_second
+
+
+def test_no_prompt_is_refused(tiny_world: TinyWorld) -> None:
+    engine = TransformersEngine(tiny_world.model, tiny_world.items)
+    with pytest.raises(DecodingError, match="no token"):
+        engine.decode([[1], []], k=1, beams=1)
+    with pytest.raises(DecodingError, match="at least 1"):
+        engine.decode([[1]], k=0, beams=1)
+
+
+def test_the_model_is_left_in_the_mode_it_was_in(tiny_world: TinyWorld) -> None:
+    tiny_world.model.train()
+    TransformersEngine(tiny_world.model, tiny_world.items).decode([[1]], k=1, beams=1)
+    assert tiny_world.model.training
+    tiny_world.model.eval()
