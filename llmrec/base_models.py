@@ -73,10 +73,15 @@ def locate(name: str) -> Origin:
         ArtifactError: nothing has it; the message says what was tried.
     """
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if Path(name).is_dir():
         return Origin(name, f"folder {Path(name).name}", {})
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError as error:
+        raise ArtifactError(f"'{name}' is neither a folder nor a Hub name ({error}). Check its spelling.") from error
+    if cached:
         return Origin(name, f"{name} (Hub cache)", {"local_files_only": not hub_is_reachable()})
     if hub_is_reachable():
         return Origin(name, f"{name} (Hub)", {})

@@ -26,13 +26,17 @@ class Component(BaseModel):
             RecipeError: a name is unknown (with the closest known one) or a value has the wrong type.
         """
         try:
-            return cls(**settings)
+            return cls.model_validate(settings)
         except ValidationError as error:
             raise RecipeError("\n".join(_explain(cls, line, where) for line in error.errors())) from None
 
     def settings(self) -> dict[str, Any]:
         """The fields as JSON values, for hashing and saving."""
         return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the files that this component reads change; empty when it reads none."""
+        return ""
 
 
 def _explain(cls: type[BaseModel], line: Any, where: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
@@ -73,7 +73,7 @@ class EvaluationRecipe(Component):
         precision: arithmetic of the model while it decodes.
     """
 
-    ks: tuple[int, ...] = (5, 10)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 10), min_length=1)
     exclude_seen: bool = True
     baselines: tuple[str, ...] = ("popularity", "markov")
     users: int | None = Field(None, ge=1)
@@ -102,7 +102,7 @@ class Recipe(Component):
 
     def to_yaml(self) -> str:
         """The resolved recipe, as saved beside a model."""
-        return yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.settings(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -134,17 +134,20 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> Settings:
+    path = path.resolve()
     if path in seen:
         raise RecipeError(f"{path}: 'extends' comes back to itself ({' -> '.join(map(str, seen))}).")
     try:
         settings = yaml.load(path.read_text(), _Loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{path} holds no keys. A recipe begins with 'name: ...'.")
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path}: extends is {parent!r}. Give the name of one recipe, such as 'extends: base.yaml'.")
     beside = path.parent / parent
     return _merge(_read(beside if beside.is_file() else find_recipe(parent), (*seen, path)), settings)
 
@@ -182,6 +185,11 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-4` as text; people mean a number."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for numbers."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )

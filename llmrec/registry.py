@@ -44,8 +44,8 @@ def resolve(kind: Kind, name: str) -> Any:
         RecipeError: no such name; the message names the closest.
     """
     names = REGISTRY[kind]
-    if name not in names:
-        raise RecipeError(f"There is no {kind} '{name}'. {did_you_mean(name, names)}")
+    if not isinstance(name, str) or name not in names:  # a recipe may hold anything
+        raise RecipeError(f"There is no {kind} '{name}'. {did_you_mean(str(name), names)}")
     module, attribute = names[name].split(":")
     return getattr(import_module(module), attribute)
 

@@ -94,3 +94,7 @@ class Indexer(Protocol):
     def build(self, catalog: Catalog, train: Interactions) -> ItemIndex:
         """Codes for every catalog row, from item texts and train rows only, the same for the same seed."""
         ...
+
+    def fingerprint(self) -> str:
+        """Changes when a file that `build` reads changes; see `Component.fingerprint`."""
+        ...

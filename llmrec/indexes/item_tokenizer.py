@@ -14,11 +14,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.trie import Trie
 from llmrec.types import Rows
@@ -50,13 +51,14 @@ class ItemTokenizer:
         self.tokenizer, self.index = tokenizer, index
         self.level_starts: list[int] = []
         for level, size in enumerate(index.level_sizes):
-            ids = np.asarray(tokenizer.convert_tokens_to_ids(level_tokens(level, size)))
-            if ids[0] == tokenizer.unk_token_id or (np.diff(ids) != 1).any():
+            found = tokenizer.convert_tokens_to_ids(level_tokens(level, size))
+            ids = [token for token in found if token is not None and token != tokenizer.unk_token_id]
+            if not ids or ids != list(range(ids[0], ids[0] + size)):
                 raise ArtifactError(
                     f"the tokenizer lacks the item tokens of level {level} ({level_tokens(level, 1)[0]} ...), or holds "
                     "them in another order. It belongs to another index."
                 )
-            self.level_starts.append(int(ids[0]))
+            self.level_starts.append(ids[0])
         self._plain = _without_added_tokens(tokenizer)
         self._forbidden = frozenset(tokenizer.added_tokens_decoder)
         self.encode_text = lru_cache(maxsize=100_000)(self._encode_text)
@@ -107,8 +109,8 @@ class ItemTokenizer:
         Raises:
             DecodingError: no item has this code.
         """
-        import torch
-
+        if len(ids) != self.levels:
+            raise DecodingError(f"{len(ids)} token ids are no code; a code has {self.levels}.")
         state = torch.tensor(0)
         for level, token in enumerate(ids):
             state = self.trie.step(state, torch.tensor(int(token) - self.level_starts[level]))

@@ -69,12 +69,23 @@ class PublishedIndex(Component):
         provenance = {
             "kind": "published",
             "settings": {**self.settings(), "path": self.path.name},  # the hash says which file, on any machine
-            "file_sha256": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "file_sha256": self.fingerprint(),
             "items": items_digest(catalog.items),
             "collisions": {"resolved_by": "bucket", "before": report, "after": report},
             "levels": level_usage(codes, sizes),
         }
         return ItemIndex(codes, sizes, provenance)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"it cannot be read ({error}).", where=str(self.path), fix="Check index.path.") from error
 
 
 def parse_codes(codes: pa.ChunkedArray, item_ids: pa.ChunkedArray, where: str) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
+from llmrec.errors import RecipeError
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.recipe import Recipe
 from llmrec.registry import build, resolve
@@ -75,8 +76,8 @@ def plan(recipe: Recipe) -> Plan:
 
     cache = StageCache(recipe.output / "cache")
     core = recipe.split.settings()
-    data_settings = {"data": _kind_and_settings(recipe.data, source), "fingerprint": source.fingerprint()}
-    data = Stage("data", {**data_settings, "core": [core["min_user_events"], core["min_item_events"]]}, (), make_data)
+    cores = [core["min_user_events"], core["min_item_events"]]
+    data = Stage("data", {"data": _kind_and_settings(recipe.data, source), "core": cores}, (), make_data)
     index = Stage("index", {"index": _kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
     train_settings = {
         "train": _kind_and_settings(recipe.train, trainer),
@@ -112,7 +113,8 @@ def check(recipe: Recipe) -> Parts:
     trainer = build("trainer", recipe.train, "train")
     trainer.config(recipe.output, recipe.seed)
     for name in recipe.evaluation.baselines:
-        resolve("recommender", name)
+        if not hasattr(resolve("recommender", name), "fit"):
+            raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
     return Parts(
         build("source", recipe.data, "data"),
         build("index", _with_seed("index", recipe.index, recipe.seed), "index"),
@@ -250,7 +252,7 @@ def _with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]
 
 
 def _kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
-    return {"kind": named["kind"], **component.settings()}
+    return {"kind": named["kind"], **component.settings(), "fingerprint": component.fingerprint()}
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

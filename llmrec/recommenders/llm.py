@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
@@ -21,6 +23,7 @@ from llmrec.engines.base import Normalize
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.provenance import items_digest
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
 from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
 from llmrec.tasks.next_item import NextItemTask
@@ -102,14 +105,15 @@ class LLMRecommender:
         tokenizer = self.task.items.tokenizer
 
         def write(target: Path) -> None:
+            # The base model's sampling defaults (top_k, temperature, penalties) must not reach anybody's beams.
+            self.model.generation_config = GenerationConfig(
+                eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+            )
             self.model.save_pretrained(target)
             tokenizer.save_pretrained(target)
-            # The base model's sampling defaults (top_k, temperature, penalties) must not reach anybody's beams.
-            neutral = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-            neutral.save_pretrained(target)
             self.task.items.index.save(target / artifact.ITEM_INDEX)
             pq.write_table(self.catalog.table, target / artifact.CATALOG)
-            (target / artifact.PROMPT).write_text(self.task.template.source)
+            (target / artifact.PROMPT).write_bytes(self.task.template.source.encode())  # line ends as they were hashed
             (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
             settings = {
                 **self.decoding.settings(),
@@ -140,22 +144,26 @@ class LLMRecommender:
         max_history = int(expected.pop("max_history", 0))
         decoding = Decoding.parse(expected, where=str(folder / artifact.RECOMMENDER))
         try:
-            template = PromptTemplate((folder / artifact.PROMPT).read_text())
+            wording = (folder / artifact.PROMPT).read_bytes()
             catalog = Catalog(pq.read_table(folder / artifact.CATALOG))
             items = ItemTokenizer.load(folder)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ArtifactError(
                 f"{folder} is not a complete model folder ({error}). Save or download it again."
             ) from error
-        if template.digest != prompt_sha256:
+        if hashlib.sha256(wording).hexdigest() != prompt_sha256:
             raise ArtifactError(
                 f"{folder / artifact.PROMPT} is not the wording that this model was trained with. Restore it: another "
                 "prompt gives silently worse recommendations."
             )
         if items.index.digest != codes_sha256:
             raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
-        if len(items.index) != len(catalog):
-            raise ArtifactError(f"{folder}: {len(items.index)} codes for {len(catalog)} catalog rows.")
+        made_for = items.index.provenance.get("items")
+        if len(items.index) != len(catalog) or made_for not in (None, items_digest(catalog.items)):
+            raise ArtifactError(
+                f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
+            )
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model.eval(), NextItemTask(template, catalog, items, max_history), decoding)
+        task = NextItemTask(PromptTemplate(wording.decode()), catalog, items, max_history)
+        return cls(model.eval(), task, decoding)

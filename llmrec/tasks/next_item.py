@@ -16,7 +16,7 @@ import numpy as np
 from llmrec.data.catalog import Catalog
 from llmrec.errors import RecipeError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
-from llmrec.tasks.template import ItemCode, PromptTemplate, encode_segments
+from llmrec.tasks.template import ItemCode, PromptTemplate, encode_segments, without_fences
 from llmrec.types import Rows
 
 
@@ -97,7 +97,8 @@ class NextItemTask:
         return encode_segments(segments, self._encode_template, self.items.encode_text, self._encode_item)
 
     def _item_uncached(self, row: int) -> dict[str, Any]:
-        return {**self.catalog.record(row), "code": ItemCode(row)}
+        columns = {name: without_fences(value) for name, value in self.catalog.record(row).items()}
+        return {**columns, "code": ItemCode(row)}
 
     def _encode_item(self, row: int) -> list[int]:
         return [int(token) for token in self.items.encode([row])[0]]
@@ -106,10 +107,14 @@ class NextItemTask:
         return tuple(self.items.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _check_packable(self) -> bool:
-        """Whether `prompt(h) + code(next)` begins `prompt(h + [next])` for histories of zero to two items."""
+        """Whether `prompt(h) + code(next)` begins `prompt(h + [next])`, and names each item's code once.
+
+        Tried on histories of zero to two items.
+        """
         rows = [row % len(self.catalog) for row in range(3)]
         for length in range(3):
             expected = self._encode(rows[:length])[0] + self._encode_item(rows[length])
-            if self._encode(rows[: length + 1])[0][: len(expected)] != expected:
+            ids, levels = self._encode(rows[: length + 1])
+            if ids[: len(expected)] != expected or levels.count(0) != length + 1:
                 return False
         return True

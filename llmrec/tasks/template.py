@@ -19,7 +19,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llmrec.errors import RecipeError
 
 OPEN, CLOSE = "\x02", "\x03"
-_MARK = re.compile(f"{OPEN}([TI])([^{CLOSE}]*){CLOSE}")
+_MARK = re.compile(f"{OPEN}(?:I([0-9]+)|T([^{CLOSE}]*)){CLOSE}")
+_FENCE = re.compile(f"[{OPEN}{CLOSE}]")
+_MISTAKES = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a template's own mistakes raise: `{{ 1 / 0 }}` runs as Python."""
 
 
 class Segment(NamedTuple):
@@ -35,19 +38,34 @@ class ItemCode:
 
     row: int
 
+    def __str__(self) -> str:
+        """An error, so that `{{ item.title ~ item.code }}` cannot pass for a code."""
+        raise RecipeError("the prompt template uses item.code in a text. Print it alone, as {{ item.code }}.")
+
+
+def without_fences(value: Any) -> Any:
+    """A column's value as a template may get it, without the two control characters that mark what is inserted."""
+    return _FENCE.sub("", value) if isinstance(value, str) else value
+
 
 def _mark(value: Any) -> str:
     """Fence an inserted value; stateless, because Jinja folds constants at compile time."""
     if isinstance(value, ItemCode):
         return f"{OPEN}I{value.row}{CLOSE}"
     text = "" if value is None else str(value)
-    return f"{OPEN}T{text.replace(OPEN, '').replace(CLOSE, '')}{CLOSE}"
+    if _FENCE.search(text):
+        raise RecipeError(
+            "the prompt template prints again what a macro or a {% set %} block has printed. Print the values where "
+            "they stand: macros and such blocks may hold words only."
+        )
+    return f"{OPEN}T{text}{CLOSE}"
 
 
 class PromptTemplate:
     """A compiled template.
 
-    Inside it: `history`, a list of items, oldest first; each has `code` and the catalog's columns (`title`, ...).
+    Inside it: `history`, a list of items, oldest first; each has `code` and the catalog's columns (`title`, ...). A
+    macro, a `{% set %}` block or a `{% filter %}` block must not print them, since its output is a text like any other.
 
     Args:
         source: the Jinja text. It runs in a sandbox, because a template may come from the Hub.
@@ -57,13 +75,16 @@ class PromptTemplate:
     """
 
     def __init__(self, source: str) -> None:
-        if OPEN in source or CLOSE in source:
+        if _FENCE.search(source):
             raise RecipeError("the prompt template holds a control character (U+0002 or U+0003). Remove it.")
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_mark, autoescape=False)
         try:
             self._template = environment.from_string(source.rstrip("\n"))
         except TemplateError as error:
-            raise RecipeError(f"the prompt template is not valid Jinja: {error}. See prompts/ for examples.") from error
+            problem = str(error).rstrip(".")
+            raise RecipeError(
+                f"the prompt template is not valid Jinja: {problem}. See prompts/ for examples."
+            ) from error
         self.source = source
 
     @property
@@ -74,21 +95,29 @@ class PromptTemplate:
     def segments(self, history: Sequence[dict[str, Any]]) -> list[Segment]:
         """Render a history into pieces.
 
+        Args:
+            history: the items' values, texts `without_fences`, and their `code`.
+
         Raises:
-            RecipeError: the template uses a name that the items do not have.
+            RecipeError: the template uses a name that the items do not have, or fails in another way.
         """
         try:
             text = self._template.render(history=history)
-        except TemplateError as error:
-            known = sorted(history[0]) if history else []
-            raise RecipeError(f"the prompt template cannot be rendered: {error}. An item has {known}.") from error
+        except _MISTAKES as error:
+            known = f" An item has {', '.join(sorted(history[0]))}." if history else " It is given 'history' only."
+            raise RecipeError(f"the prompt template cannot be rendered: {str(error).rstrip('.')}.{known}") from error
         pieces, end = [], 0
         for match in _MARK.finditer(text):
+            row, value = match.groups()
             pieces.append(Segment("template", text[end : match.start()]))
-            kind, value = match.groups()
-            pieces.append(Segment("code", int(value)) if kind == "I" else Segment("text", value))
+            pieces.append(Segment("text", value) if row is None else Segment("code", int(row)))
             end = match.end()
         pieces.append(Segment("template", text[end:]))
+        if _FENCE.search("".join(str(piece.value) for piece in pieces if piece.kind == "template")):
+            raise RecipeError(
+                "the prompt template changes what it has printed (in a {% filter %} block). Filter the values "
+                "themselves: {{ item.title | lower }}."
+            )
         return [piece for piece in pieces if piece.value != ""]
 
 

@@ -20,35 +20,23 @@ from llmrec.errors import RecipeError
 
 
 @contextmanager
-def dropout(model: PreTrainedModel, embedding: float, residual: float) -> Iterator[None]:
-    """Drop activations inside the `with` block.
+def dropout(model: PreTrainedModel, share: float) -> Iterator[None]:
+    """Drop a share of the activations inside the `with` block.
 
     Args:
-        model: a decoder-only model. embedding: share dropped of the token embeddings.
-        residual: share dropped of each block's contribution.
+        model: a decoder-only model. share: in [0, 1); nothing is done for 0.
 
     Raises:
         RecipeError: the model's layers have no `self_attn` and `mlp`.
     """
-    places: list[tuple[nn.Module, float]] = []
-    if embedding:
-        places.append((model.get_input_embeddings(), embedding))
-    if residual:
+    places: list[nn.Module] = []
+    if share:
+        places.append(model.get_input_embeddings())
         for layer in model.get_decoder().layers:
             if not (hasattr(layer, "self_attn") and hasattr(layer, "mlp")):
-                raise RecipeError(
-                    f"train.residual_dropout: layers of {type(model).__name__} have no 'self_attn' and 'mlp'. Set it to 0."
-                )
-            places += [(layer.self_attn, residual), (layer.mlp, residual)]
-    handles = [module.register_forward_hook(_hook(share)) for module, share in places]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+                raise RecipeError(f"train.dropout: layers of {type(model).__name__} lack self_attn or mlp. Set 0.")
+            places += [layer.self_attn, layer.mlp]
 
-
-def _hook(share: float) -> Any:
     def drop(module: nn.Module, inputs: Any, output: Any) -> Any:
         if not module.training:
             return output
@@ -56,4 +44,9 @@ def _hook(share: float) -> Any:
             return (functional.dropout(output[0], share), *output[1:])
         return functional.dropout(output, share)
 
-    return drop
+    handles = [module.register_forward_hook(drop) for module in places]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -52,7 +52,8 @@ class SFT(Component):
         lora: unchanged into `peft.LoraConfig`. packing: one sample a user trains all positions in one pass.
         loss: `level` (the level's codebook) or `vocab` (the whole head, TRL's own loss).
         init: first values of the item rows. item_rows_lr: their learning rate; that of `args` when None.
-        embedding_dropout, residual_dropout: see `llmrec.trainers.dropout`.
+        dropout: share of activations dropped, see `llmrec.trainers.dropout`; with `loss: level` also before the head.
+        label_smoothing: share of a target spread over its codebook; for `loss: level`.
         patience: evaluations without a better validation NDCG@10 before training stops; never when None.
         valid_users: users in each of these evaluations, drawn once; all when None.
         args: TRL's fields. llmrec sets what belongs to its data columns, its evaluation and its folder.
@@ -64,8 +65,8 @@ class SFT(Component):
     loss: Literal["level", "vocab"] = "level"
     init: Init = "text"
     item_rows_lr: float | None = Field(None, gt=0)
-    embedding_dropout: float = Field(0.0, ge=0, lt=1)
-    residual_dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     patience: int | None = Field(None, ge=1)
     valid_users: int | None = Field(2000, ge=1)
     args: dict[str, Any] = {}
@@ -138,7 +139,7 @@ class SFT(Component):
             decoding=decoding,
             exclude_seen=exclude_seen,
         )
-        with dropout(trainer.bare_model, self.embedding_dropout, self.residual_dropout):
+        with dropout(trainer.bare_model, self.dropout):
             result = trainer.train(resume_from_checkpoint=_last_checkpoint(output))
         tuned = trainer.model.merge_and_unload() if self.tuning == "lora" else trainer.model
         restore_embedding(tuned)
@@ -180,7 +181,7 @@ class RecommenderTrainer(SFTTrainer):
             self.remove_callback(printing)
         self.add_callback(ProgressBar)
         if settings.loss == "level":
-            _add_level_loss(self.bare_model, task.items, self.args.label_smoothing_factor)
+            _add_level_loss(self.bare_model, task.items, settings.dropout, settings.label_smoothing)
 
     @property
     def bare_model(self) -> PreTrainedModel:
@@ -194,12 +195,14 @@ class RecommenderTrainer(SFTTrainer):
         """The mean over trained tokens, also across accumulation steps and processes."""
         if self.settings.loss == "vocab":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # Padding stands behind each sample, where causal attention cannot see it: without a mask attention runs faster.
+        visible = inputs.pop("attention_mask")
         outputs = model(**inputs, level_loss=True, use_cache=False)
         tokens = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         loss = outputs.loss / torch.as_tensor(tokens).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes afterwards
-        self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
+        self._total_train_tokens += int(self.accelerator.gather_for_metrics(visible.sum()).sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
 
@@ -237,7 +240,7 @@ class RecommenderTrainer(SFTTrainer):
         """Checkpoints need no card; the finished folder gets llmrec's."""
 
 
-def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, label_smoothing: float) -> None:
+def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float, label_smoothing: float) -> None:
     """`model(..., level_loss=True)` returns the summed level loss; through `forward`, so that DDP and FSDP see it."""
     original = model.forward
 
@@ -248,7 +251,8 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, label_smoothin
         hidden = self.get_decoder()(*args, **kwargs).last_hidden_state[:, :-1]  # (B, T - 1, D)
         trained = labels != IGNORED
         rows = item_head_rows(self, items)
-        loss = level_softmax_loss(self, items, rows, hidden[trained], labels[trained], label_smoothing)
+        states = torch.nn.functional.dropout(hidden[trained], dropout, self.training)  # (n, D)
+        loss = level_softmax_loss(self, items, rows, states, labels[trained], label_smoothing)
         return CausalLMOutput(loss=loss)
 
     model.forward = types.MethodType(forward, model)

@@ -59,7 +59,7 @@ def base_model() -> Any:
         {"loss": "vocab"},
         {"packing": False, "args": {"num_train_epochs": 3}},
         {"tuning": "lora", "lora": {"r": 8}, "args": {"learning_rate": 1e-2, "num_train_epochs": 8}},
-        {"init": "default", "item_rows_lr": 1e-2, "residual_dropout": 0.05, "embedding_dropout": 0.05},
+        {"init": "default", "item_rows_lr": 1e-2, "dropout": 0.05, "label_smoothing": 0.05},
     ],
     ids=["full", "vocab", "single", "lora", "dropout"],
 )
@@ -101,7 +101,7 @@ def test_a_folder_gives_the_same_answers(tiny_world: TinyWorld, tmp_path: Path) 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_killed_run_continues_to_the_same_weights(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
     split, task = circle(tiny_world), make_task(tiny_world)
-    sft = SFT.parse({"tuning": tuning, "residual_dropout": 0.1, "args": {**QUICK, "num_train_epochs": 3}})
+    sft = SFT.parse({"tuning": tuning, "dropout": 0.1, "args": {**QUICK, "num_train_epochs": 3}})
 
     def weights(folder: Path) -> dict[str, torch.Tensor]:
         recommender, _ = sft.train(base_model(), task, split.train, split.valid, folder, seed=0)
