@@ -76,6 +76,8 @@ def locate(name: str) -> Origin:
     from huggingface_hub.errors import HFValidationError
 
     if Path(name).is_dir():
+        if not Path(name, "config.json").is_file():
+            raise ArtifactError(f"The folder '{name}' holds no config.json, so it is no model. Give another folder.")
         return Origin(name, f"folder {Path(name).name}", {})
     try:
         cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
@@ -120,19 +122,23 @@ def load_model(
         dtype: torch's name of the weights' type.
 
     Raises:
-        ArtifactError: the name cannot be found, or `layers` is more than the model has.
+        ArtifactError: the name cannot be found or is no such model, or `layers` is more than the model has.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
     origin = locate(name)
     arguments = dict(origin.arguments)
     if "gguf_file" in arguments:
         arguments["quantization_config"] = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(origin.location, dtype=getattr(torch, dtype), **arguments)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(origin.location, dtype=getattr(torch, dtype), **arguments)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"'{name}' cannot be loaded as a causal language model: {error}") from error
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now
     model.config._name_or_path = name
+    model.generation_config = GenerationConfig()  # its sampling defaults end here: transformers may refuse to save them
     if layers is not None:
         keep_first_layers(model, layers)
     return model, load_tokenizer(name)

@@ -33,7 +33,12 @@ STAGES = {"prepare": "data", "index": "index", "train": "train", "run": "evaluat
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 for an error that the message explains, 130 after Ctrl-C."""
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen, later = parser.parse_known_args(arguments)
+    # argparse takes no more positional arguments after an option: `run a.yaml --json seed=1`.
+    if later and (not hasattr(chosen, "overrides") or any(word.startswith("-") for word in later)):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if later:
+        chosen.overrides = [*chosen.overrides, *later]
     _set_up_logging(chosen.verbose)
     try:
         chosen.verb(chosen)
@@ -227,11 +232,14 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.pipeline.run import load_split, plan
     from llmrec.recipe import load_recipe
     from llmrec.recommenders.base import Recommender
+    from llmrec.recommenders.llm import Decoding, LLMRecommender
 
     planned = plan(load_recipe(_recipe_of(chosen.model), chosen.overrides))
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
+    if isinstance(recommender, LLMRecommender):
+        recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
     print_comparison({planned.recipe.name: found})
     if chosen.json:
@@ -241,12 +249,16 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 def _recipes(chosen: argparse.Namespace) -> None:
     from llmrec.recipe import find_recipe
 
-    shipped = [name.removesuffix(".yaml") for name in assets.names("recipes") if name.endswith(".yaml")]
+    # base.yaml holds what the recipes beside it share; it is no run by itself.
+    files = [Path(name) for name in assets.names("recipes") if name.endswith(".yaml")]
+    shipped = [file.with_suffix("").as_posix() for file in files if file.stem != "base"]
     if chosen.action == "ls":
         _print_json({"recipes": shipped}) if chosen.json else print("\n".join(shipped))
     elif chosen.action == "show":
-        for name in chosen.names:
-            print(find_recipe(name).read_text())
+        if not chosen.names:
+            raise LlmrecError(f"recipes show takes names, such as: llmrec recipes show {shipped[0]}")
+        texts = {name: find_recipe(name).read_text() for name in chosen.names}
+        _print_json(texts) if chosen.json else print("\n".join(texts.values()))
     elif chosen.action == "cp":
         if len(chosen.names) != 2:
             raise LlmrecError("recipes cp takes a recipe and the file to write: llmrec recipes cp demo mine.yaml")
@@ -254,19 +266,22 @@ def _recipes(chosen: argparse.Namespace) -> None:
         if target.exists():
             raise LlmrecError(f"{target} exists already. Choose another name.")
         artifact.write_text(target, find_recipe(chosen.names[0]).read_text())
+        _print_json({"file": str(target)}) if chosen.json else print(target)
     else:
         _check_recipes(chosen.names or shipped, chosen.json)
 
 
 def _check_recipes(names: Sequence[str], as_json: bool) -> None:
-    """Build every plug-in of every recipe; data and models are not touched."""
+    """Build every plug-in of every recipe; data and models are not touched. Without a GPU it is as if for a CPU."""
+    import torch
+
     from llmrec.pipeline.run import check
     from llmrec.recipe import load_recipe
 
     failed = {}
     for name in names:
         try:
-            check(load_recipe(name))
+            check(load_recipe(name, [] if torch.cuda.is_available() else ["train.args.use_cpu=true"]))
         except LlmrecError as error:
             failed[name] = str(error)
         print(f"{name:<40} {'FAILED: ' + failed[name] if name in failed else 'ok'}")

@@ -78,6 +78,7 @@ class StageCache:
         final = self.folder(stage)
         if self.has(stage):
             logger.info("%s: cached (%s)", stage.name, stage.key)
+            shutil.rmtree(self._work(stage), ignore_errors=True)  # killed just before the end of `_build`
             return final
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(final.with_name(f".{final.name}.lock")):
@@ -86,8 +87,9 @@ class StageCache:
         return final
 
     def _build(self, stage: Stage, final: Path) -> None:
-        partial, work = final.with_name(f".{final.name}.partial"), final.with_name(f".{final.name}.work")
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial, work = final.with_name(f".{final.name}.partial"), self._work(stage)
+        for leftover in (partial, final):  # of a run that was killed; a result without its record
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         work.mkdir(exist_ok=True)
         logger.info("%s: begins (%s)", stage.name, stage.key)
@@ -99,6 +101,9 @@ class StageCache:
         os.replace(partial, final)
         shutil.rmtree(work, ignore_errors=True)
         logger.info("%s: done in %.1f s", stage.name, seconds)
+
+    def _work(self, stage: Stage) -> Path:
+        return self.root / f".{stage.name}-{stage.key}.work"
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """What was written when the stage finished, its `seconds` among them."""

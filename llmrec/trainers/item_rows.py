@@ -19,8 +19,8 @@ from llmrec.indexes.item_tokenizer import ItemTokenizer
 
 Init = Literal["text", "default"]
 NOISE = 0.1  # relative to a row's length: codes without items, or with the same words, must not begin equal
-# Relative to a word's row. With a tied head full-length rows make the first logits large and confident: a loss of 8 nats
-# where guessing costs 4.5. Short rows begin near guessing.
+# Relative to a word's row. With a tied head, rows of full length make the first logits large and confident: a loss of 8
+# nats where guessing costs 4.5. Short rows begin near guessing.
 LENGTH = 0.3
 
 
@@ -124,11 +124,10 @@ def item_head_rows(model: PreTrainedModel, items: ItemTokenizer) -> Tensor:
     """The head's rows of all item tokens, `(item tokens, D)`, in the tensor that receives the gradient."""
     first, count = items.level_starts[0], len(items.token_ids)
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    for module in (head, embedding):
-        if (adapter := getattr(module, "token_adapter", None)) is not None:  # PEFT's trainable_token_indices
-            return adapter.trainable_tokens_delta[adapter.active_adapters[0]]
-        if isinstance(module, ItemRowsEmbedding) and module.weight is head.weight:
-            return module.item_rows
+    if (adapter := getattr(head, "token_adapter", None)) is not None:  # PEFT's trainable_token_indices
+        return adapter.trainable_tokens_delta[adapter.active_adapters[0]]
+    if isinstance(embedding, ItemRowsEmbedding) and embedding.weight is head.weight:
+        return embedding.item_rows
     return head.weight[first : first + count]
 
 

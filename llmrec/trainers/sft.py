@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig
 from pydantic import Field
+from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -28,6 +30,7 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
+from llmrec.trainers.batches import TokenBatches
 from llmrec.trainers.callbacks import ProgressBar
 from llmrec.trainers.dropout import dropout
 from llmrec.trainers.item_rows import (
@@ -54,6 +57,8 @@ class SFT(Component):
         init: first values of the item rows. item_rows_lr: their learning rate; that of `args` when None.
         dropout: share of activations dropped, see `llmrec.trainers.dropout`; with `loss: level` also before the head.
         label_smoothing: share of a target spread over its codebook; for `loss: level`.
+        batch_tokens: tokens of a batch, padding included (see `TokenBatches`); `per_device_train_batch_size` of `args`
+            counts samples instead when None.
         patience: evaluations without a better validation NDCG@10 before training stops; never when None.
         valid_users: users in each of these evaluations, drawn once; all when None.
         args: TRL's fields. llmrec sets what belongs to its data columns, its evaluation and its folder.
@@ -67,6 +72,7 @@ class SFT(Component):
     item_rows_lr: float | None = Field(None, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    batch_tokens: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     valid_users: int | None = Field(2000, ge=1)
     args: dict[str, Any] = {}
@@ -101,7 +107,9 @@ class SFT(Component):
         try:
             return SFTConfig(**chosen, **ours)
         except (TypeError, ValueError) as error:
-            raise RecipeError(f"train.args: {error}. The fields are those of trl.SFTConfig.") from error
+            raise RecipeError(
+                f"train.args: {str(error).rstrip('.')}. The fields are those of trl.SFTConfig."
+            ) from error
 
     def train(
         self,
@@ -144,6 +152,7 @@ class SFT(Component):
         tuned = trainer.model.merge_and_unload() if self.tuning == "lora" else trainer.model
         restore_embedding(tuned)
         tuned.__dict__.pop("forward", None)  # the training-time forward
+        tuned.config.use_cache = True  # the Trainer switches it off, and the folder is for decoding
         tuned.eval()
         log = {"history": trainer.state.log_history, "best": trainer.state.best_metric, **result.metrics}
         return LLMRecommender(tuned, task, decoding), log
@@ -174,7 +183,7 @@ class RecommenderTrainer(SFTTrainer):
             eval_dataset=train_dataset.select(range(1)),  # the Trainer wants one; `evaluate` below never reads it
             processing_class=tokenizer,
             data_collator=PadRight(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0),
-            peft_config=_lora_config(settings, task.items) if settings.tuning == "lora" else None,
+            peft_config=_lora_config(settings, model, task.items) if settings.tuning == "lora" else None,
             callbacks=callbacks,
         )
         for printing in (PrinterCallback, ProgressCallback):
@@ -205,6 +214,15 @@ class RecommenderTrainer(SFTTrainer):
         self._total_train_tokens += int(self.accelerator.gather_for_metrics(visible.sum()).sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches by tokens where the recipe says so."""
+        if self.settings.batch_tokens is None:
+            return super().get_train_dataloader()
+        batches = TokenBatches(self.train_dataset["length"], self.settings.batch_tokens, self.args.seed)
+        return self.accelerator.prepare(
+            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The Trainer's optimizer; the item rows get their own learning rate and no decay."""
@@ -258,19 +276,30 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
     model.forward = types.MethodType(forward, model)
 
 
-def _lora_config(settings: SFT, items: ItemTokenizer) -> LoraConfig:
-    """PEFT's configuration with the item rows trainable."""
+def _lora_config(settings: SFT, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig:
+    """PEFT's configuration with the item rows trainable, in the embedding and in the head (PEFT follows tying)."""
     ids = items.token_ids.tolist()
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    holders = [embedding] if head.weight is embedding.weight else [embedding, head]
+    names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in holders]
     try:
         return LoraConfig(
             **{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **settings.lora},
-            trainable_token_indices={"embed_tokens": ids},
+            trainable_token_indices={name: ids for name in names},
         )
     except TypeError as error:
         raise RecipeError(f"train.lora: {error}. The fields are those of peft.LoraConfig.") from error
 
 
 def _last_checkpoint(output: Path) -> str | None:
-    """The newest complete checkpoint; one that was being written when the process died has no trainer state."""
-    complete = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
+    """The newest complete checkpoint; the trainer state is written last, so half of one or none means a kill."""
+    complete = [path.parent for path in output.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True

@@ -18,6 +18,7 @@ from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
+from llmrec.trainers.item_rows import add_item_rows
 from llmrec.trainers.sft import SFT
 
 TEMPLATE = "Items:{% for item in history %}{{ item.code }}{% endfor %}"
@@ -57,11 +58,12 @@ def base_model() -> Any:
     [
         {},
         {"loss": "vocab"},
+        {"batch_tokens": 250},
         {"packing": False, "args": {"num_train_epochs": 3}},
         {"tuning": "lora", "lora": {"r": 8}, "args": {"learning_rate": 1e-2, "num_train_epochs": 8}},
         {"init": "default", "item_rows_lr": 1e-2, "dropout": 0.05, "label_smoothing": 0.05},
     ],
-    ids=["full", "vocab", "single", "lora", "dropout"],
+    ids=["full", "vocab", "tokens", "single", "lora", "dropout"],
 )
 def test_it_learns_a_circle(tiny_world: TinyWorld, tmp_path: Path, settings: dict[str, Any]) -> None:
     split = circle(tiny_world)
@@ -71,6 +73,19 @@ def test_it_learns_a_circle(tiny_world: TinyWorld, tmp_path: Path, settings: dic
     assert found.metrics["hr@5"] > 0.6  # about 0.4 by chance: 5 of the 13 unseen items
     assert (found.invalid, found.duplicates, found.excluded_returned) == (0, 0, 0)
     assert log["best"] is not None
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
+    split, model = circle(tiny_world), make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
+    sft = SFT(tuning=tuning, args={**QUICK, "num_train_epochs": 2})
+    recommender, _ = sft.train(model, make_task(tiny_world), split.train, split.valid, tmp_path, seed=0)
+    fresh = make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
+    add_item_rows(fresh, tiny_world.items, tiny_world.catalog, "text", seed=0)
+    ids = torch.from_numpy(tiny_world.items.token_ids)
+    for part in ("get_input_embeddings", "get_output_embeddings"):
+        after, before = (getattr(m, part)().weight[ids] for m in (recommender.model, fresh))
+        assert ((after - before).norm(dim=1) > 0).float().mean() > 0.9, part
 
 
 def test_the_words_rows_do_not_move(tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -101,7 +116,7 @@ def test_a_folder_gives_the_same_answers(tiny_world: TinyWorld, tmp_path: Path) 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_killed_run_continues_to_the_same_weights(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
     split, task = circle(tiny_world), make_task(tiny_world)
-    sft = SFT.parse({"tuning": tuning, "dropout": 0.1, "args": {**QUICK, "num_train_epochs": 3}})
+    sft = SFT.parse({"tuning": tuning, "dropout": 0.1, "batch_tokens": 300, "args": {**QUICK, "num_train_epochs": 3}})
 
     def weights(folder: Path) -> dict[str, torch.Tensor]:
         recommender, _ = sft.train(base_model(), task, split.train, split.valid, folder, seed=0)

@@ -1,0 +1,301 @@
+"""The command line as people and scripts use it: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from toy_run import make_base_model, write_recipe
+
+from llmrec import __version__, assets, cli
+from llmrec.pipeline.run import plan
+from llmrec.recipe import load_recipe
+from llmrec.recommenders.base import Recommender
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out.splitlines()[-1])
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def llmrec(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process, with the logging of a fresh one."""
+
+    def command(*arguments: str) -> Answer:
+        root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+        root.handlers.clear()
+        capfd.readouterr()
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        finally:
+            root.handlers[:] = handlers
+        return Answer(status, *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def recipe(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return write_recipe(tmp_path, base)
+
+
+@pytest.fixture(scope="module")
+def shop(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """A finished run in a process of its own, and what that process printed."""
+    here = tmp_path_factory.mktemp("shop")
+    recipe = write_recipe(here, base)
+    done = subprocess.run(
+        [sys.executable, "-m", "llmrec", "run", str(recipe), "--json", "train.args.disable_tqdm=false"],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return here, Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def model(shop: tuple[Path, Answer], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished model folder, seen from where it was made."""
+    monkeypatch.chdir(shop[0])
+    return Path("runs/toy")
+
+
+def test_run_prints_results_on_stdout_and_progress_on_stderr(shop: tuple[Path, Answer]) -> None:
+    here, answer = shop
+    assert answer.status == 0, answer.err
+    assert answer.json["folder"] == "runs/toy"
+    assert answer.json["invalid"] == 0
+    header, *lines = answer.out.splitlines()
+    assert header.split() == ["hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10"]
+    assert [line.split()[0] for line in lines[:3]] == ["llm", "popularity", "markov"]
+    assert f"{answer.json['test']['ndcg@10']:.4f}" in lines[0]
+    assert "model folder: runs/toy" in answer.out
+    for progress in ("[1/4] data", "[4/4] evaluate", "train: done in", "step"):
+        assert progress in answer.err
+        assert progress not in answer.out
+    assert (here / "runs/toy/recommender.json").is_file()
+
+
+def test_each_verb_goes_as_far_as_its_name_says(llmrec: Command, recipe: Path) -> None:
+    stages = {"prepare": ["data"], "index": ["data", "index"], "train": ["data", "index", "train"]}
+    for verb, expected in stages.items():
+        answer = llmrec(verb, recipe, "train.args.num_train_epochs=1")
+        assert answer.status == 0
+        folder = Path(answer.out.strip())
+        assert folder.is_dir()
+        assert folder == Path(llmrec(verb, recipe, "--json", "train.args.num_train_epochs=1").json["folder"])
+        built = {path.parent.name.split("-")[0] for path in Path("runs/cache").glob("*/stage.json")}
+        assert built == set(expected)
+    assert (folder / "model" / "model.safetensors").is_file()
+    assert not Path("runs/toy").exists()
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(llmrec: Command, recipe: Path) -> None:
+    answer = llmrec("run", recipe, "--dry-run")
+    assert answer.status == 0
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["data", "index", "train", "evaluate", "folder"]
+    assert answer.out.count("to do") == 4
+    assert os.listdir() == [recipe.name]
+    planned = plan(load_recipe(recipe))
+    found = llmrec("index", recipe, "--dry-run", "--json").json
+    assert found["plan"] == [{"stage": s.name, "key": s.key, "cached": False} for s in (planned.data, planned.index)]
+    assert found["folder"] == "runs/toy"
+
+
+def test_a_dry_run_says_what_is_cached(llmrec: Command, model: Path) -> None:
+    found = llmrec("run", "toy.yaml", "train.args.disable_tqdm=false", "--dry-run", "--json").json
+    assert [stage["cached"] for stage in found["plan"]] == [True] * 4
+    found = llmrec("run", "toy.yaml", "--dry-run", "train.args.learning_rate=1e-2", "--json").json
+    assert [stage["cached"] for stage in found["plan"]] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "toy.yaml", "trane.kind=sft"], "Did you mean 'train'"),
+        (["run", "toy.yaml", "seed"], "no override"),
+        (["run", "toi.yaml"], "among the recipes"),
+        (["run", "toy.yaml", "model.name=nobody/nothing"], "nobody/nothing"),
+        (["index", "toy.yaml", "index.levels=[2,2]", "index.collisions=nearest"], "codes"),
+        (["recommend", "nowhere", "--history", "i1"], "recommender.json"),
+        (["evaluate", "nowhere"], "recipe.yaml is missing"),
+        (["recipes", "show"], "takes names"),
+        (["recipes", "show", "dmo"], "Did you mean 'demo.yaml'"),
+        (["recipes", "cp", "demo"], "a recipe and the file to write"),
+        (["recipes", "cp", "demo", "toy.yaml"], "exists already"),
+    ],
+)
+def test_a_mistake_is_explained_in_a_line_without_a_traceback(
+    llmrec: Command, recipe: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.setattr("llmrec.base_models.hub_is_reachable", lambda: False)
+    answer = llmrec(*arguments)
+    assert answer.status == 1
+    assert answer.out == ""
+    assert words in answer.err.splitlines()[-1]
+    assert answer.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["rum", "demo"], ["run"], ["run", "demo", "--jsn"], ["recommend", "m"]])
+def test_what_is_no_command_gets_the_usage(llmrec: Command, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        llmrec(*arguments)
+    assert stopped.value.code == 2
+
+
+def test_the_version(llmrec: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        llmrec("--version")
+    assert stopped.value.code == 0
+    assert capfd.readouterr().out.strip() == __version__
+
+
+def test_a_stopped_run_says_how_to_go_on(llmrec: Command, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmrec.data.store.save", stop)
+    answer = llmrec("prepare", recipe)
+    assert answer.status == 130
+    assert "the same command continues" in answer.err
+
+
+def test_recommend_for_a_user_of_the_data(llmrec: Command, model: Path) -> None:
+    answer = llmrec("recommend", model, "--user", "u3", "-k", "4", "--json")
+    assert answer.status == 0
+    found = answer.json
+    assert len(found["items"]) == 4
+    assert found["unknown"] == 0
+    assert len(found["history"]) >= 5
+    assert not {item["item_id"] for item in found["items"]} & set(found["history"])
+    scores = [item["score"] for item in found["items"]]
+    assert scores == sorted(scores, reverse=True)
+    same = llmrec("recommend", model, "--history", ",".join(found["history"]), "-k", "4", "--json").json
+    assert same == found
+
+
+def test_recommend_prints_titles_for_people(llmrec: Command, model: Path) -> None:
+    answer = llmrec("recommend", model, "--history", " i3 , i5,", "-k", "2")
+    recommender = Recommender.from_pretrained(model)
+    found = recommender.recommend([recommender.catalog.items.rows(["i3", "i5"])], k=2)
+    lines = answer.out.splitlines()
+    assert lines[0].startswith("History, oldest first (2 items)")
+    assert [line.strip() for line in lines[1:3]] == [recommender.catalog.title(row) for row in (3, 5)]
+    assert recommender.catalog.title(int(found.rows[0, 0])) in lines[4]
+    assert len(lines) == 6
+
+
+def test_items_of_the_history_come_back_only_when_asked_for(llmrec: Command, model: Path) -> None:
+    def ids(*more: str) -> list[str]:
+        found = llmrec("recommend", model, "--history", "i3,i5", "-k", "24", "--json", *more).json
+        return [item["item_id"] for item in found["items"]]
+
+    assert sorted(ids("--keep-seen")) == sorted(f"i{row}" for row in range(24))
+    assert set(ids("--keep-seen")) - set(ids()) == {"i3", "i5"}
+    assert len(ids()) == 22
+
+
+def test_unknown_items_are_skipped_with_a_warning(llmrec: Command, model: Path) -> None:
+    answer = llmrec("recommend", model, "--history", "i3,nothing,i5,neither", "--json")
+    assert answer.status == 0
+    assert "2 of the history's items are not in the catalog and are skipped: nothing, neither" in answer.err
+    assert answer.json["unknown"] == 2
+    assert answer.json["history"] == ["i3", "i5"]
+    assert answer.json["items"] == llmrec("recommend", model, "--history", "i3,i5", "--json").json["items"]
+
+
+@pytest.mark.parametrize("history", ["", " , ", "nothing", "nothing,neither"])
+def test_a_history_without_a_known_item_is_answered(llmrec: Command, model: Path, history: str) -> None:
+    answer = llmrec("recommend", model, "--history", history, "--json")
+    assert answer.status == 0
+    assert len(answer.json["items"]) == 10
+    assert "no known item" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--user", "nobody"], "user 'nobody' is not in the data"),
+        (["--user", ""], "user '' is not in the data"),
+        (["--history", "i1", "-k", "0"], "-k is 0"),
+        (["--history", "i1", "-k", "-3"], "-k is -3"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_refused(
+    llmrec: Command, model: Path, arguments: list[str], words: str
+) -> None:
+    answer = llmrec("recommend", model, *arguments, "--json")
+    assert answer.status == 1
+    assert answer.out == ""
+    assert words in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_evaluate_measures_what_the_run_measured(llmrec: Command, model: Path) -> None:
+    answer = llmrec("evaluate", model, "--json")
+    assert answer.status == 0
+    figures = json.loads((model / "eval.json").read_text())["test"]
+    found = answer.json
+    assert found.pop("seconds") >= 0
+    assert found == figures
+    fewer = llmrec("evaluate", model, "evaluation.users=5", "evaluation.ks=[3]", "--json").json
+    assert fewer["examples"] == 5
+    assert set(fewer["metrics"]) == {"hr@3", "ndcg@3", "mrr@3"}
+
+
+def test_shipped_recipes_are_listed_shown_and_checked(llmrec: Command) -> None:
+    names = llmrec("recipes", "ls").out.split()
+    assert "demo" in names
+    assert len(names) >= 2
+    assert llmrec("recipes", "ls", "--json").json == {"recipes": names}
+    text = assets.path("recipes", "demo.yaml").read_text()
+    assert llmrec("recipes", "show", "demo").out.strip() == text.strip()
+    assert llmrec("recipes", "show", "demo", "--json").json == {"demo": text}
+    answer = llmrec("recipes", "check", "--json")
+    assert answer.json == {"found": len(names), "failed": {}}
+    assert answer.out.count(" ok\n") == len(names)
+
+
+def test_every_recipe_can_be_copied_and_used_from_anywhere(llmrec: Command, tmp_path: Path) -> None:
+    for name in llmrec("recipes", "ls").out.split():
+        copy = tmp_path / "copies" / f"{name}.yaml"
+        assert llmrec("recipes", "cp", name, copy, "--json").json == {"file": str(copy)}
+        assert load_recipe(copy) == load_recipe(name)
+
+
+def test_a_recipe_that_cannot_be_used_fails_the_check(llmrec: Command, recipe: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("kind: tfidf", "kind: tfidff"))
+    answer = llmrec("recipes", "check", recipe, "demo", "--json")
+    assert answer.status == 1
+    assert "FAILED: " in answer.out.splitlines()[0]
+    assert answer.out.splitlines()[1].endswith(" ok")
+    assert list(answer.json["failed"]) == [str(recipe)]
+    assert "1 of 2 recipes" in answer.err
