@@ -227,6 +227,8 @@ def _recipe_of(model: Path) -> Path:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
+    import torch
+
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
@@ -240,6 +242,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     recommender = Recommender.from_pretrained(chosen.model)
     if isinstance(recommender, LLMRecommender):
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
+        recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
     print_comparison({planned.recipe.name: found})
     if chosen.json:
