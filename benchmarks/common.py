@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import llmrec
+
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("llmrec", "torch", "transformers", "trl", "peft", "numpy")
+PACKAGES = ("torch", "transformers", "trl", "peft", "numpy")
 
 
 def hardware() -> dict[str, Any]:
@@ -41,7 +43,7 @@ def report(name: str, figures: dict[str, Any], store: bool) -> None:
         **figures,
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "hardware": machine,
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "versions": {"llmrec": llmrec.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
     }
     if store:
