@@ -112,7 +112,7 @@ def _print_json(value: Any) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from llmrec.pipeline.run import plan
+    from llmrec.pipeline.run import build_stages, plan
     from llmrec.recipe import load_recipe
 
     planned = plan(load_recipe(chosen.recipe, chosen.overrides))
@@ -126,45 +126,45 @@ def _run(chosen: argparse.Namespace) -> None:
             print(f"{row['stage']:<10} {row['key']}  {'cached' if row['cached'] else 'to do'}")
         print(f"{'folder':<10} {planned.folder}")
         return
-    for number, stage in enumerate(wanted, 1):
-        logger.info("[%d/%d] %s", number, len(wanted), stage.name)
-        planned.cache.get(stage)
+    build_stages(planned, wanted)
     if chosen.name == "run":
-        _finish(planned, chosen.json)
+        summary = _finish(planned)
+        if chosen.json:
+            _print_json(summary)
     else:
         folder = str(planned.cache.folder(wanted[-1]))
         _print_json({"folder": folder}) if chosen.json else print(folder)
 
 
-def _finish(planned: Plan, as_json: bool) -> None:
+def _finish(planned: Plan) -> dict[str, Any]:
+    """Make the model folder, print the comparison, give back the summary."""
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import finish, load_evaluations
 
     summary = finish(planned)
     print_comparison(load_evaluations(planned))
     print(f"\nmodel folder: {summary['folder']}")
-    if as_json:
-        _print_json(summary)
+    return summary
 
 
 def _demo(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.report import print_user
-    from llmrec.pipeline.run import load_split, plan
+    from llmrec.pipeline.run import build_stages, load_split, plan
     from llmrec.recipe import load_recipe
     from llmrec.recommenders.base import Recommender
 
     planned = plan(load_recipe("demo", chosen.overrides))
-    for number, stage in enumerate(planned.stages, 1):
-        logger.info("[%d/%d] %s", number, len(planned.stages), stage.name)
-        planned.cache.get(stage)
-    _finish(planned, chosen.json)
-    test = load_split(planned).test
+    build_stages(planned, planned.stages)
+    summary = _finish(planned)
+    split = load_split(planned)
+    user = int(split.test.histories.lengths.argmin())  # short enough to read
+    history = split.test.histories[user]
     recommender = Recommender.from_pretrained(planned.folder)
-    user = _user_with_a_hit(recommender, test)
-    print(f"\nuser '{load_split(planned).train.users[int(test.users[user])]}'")
-    answer = recommender.recommend([test.histories[user]], 10)
-    print_user(recommender.catalog, test.histories[user], answer, targets=test.targets[user])
+    print(f"\nUser '{split.train.users[int(split.test.users[user])]}'")
+    print_user(recommender.catalog, history, recommender.recommend([history], 10), targets=split.test.targets[user])
     print(f"\nTry it: .venv/bin/llmrec recommend {planned.folder} --history 50,172,181")
+    if chosen.json:
+        _print_json(summary)
 
 
 def _recommend(chosen: argparse.Namespace) -> None:
@@ -292,15 +292,3 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
         _print_json({"found": len(names), "failed": failed})
     if failed:
         raise LlmrecError(f"{len(failed)} of {len(names)} recipes cannot be used.")
-
-
-def _user_with_a_hit(recommender: Recommender, test: Any) -> int:
-    """The first of some users with a short history whose next item is recommended; the first user if none is."""
-    import numpy as np
-
-    some = np.argsort(test.histories.lengths, kind="stable")[:64]
-    found = recommender.recommend([test.histories[int(user)] for user in some], 10).rows
-    for user, rows in zip(some, found, strict=True):
-        if np.isin(test.targets[int(user)], rows).any():
-            return int(user)
-    return int(some[0])

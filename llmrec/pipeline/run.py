@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,10 +133,15 @@ def run(recipe: Recipe) -> dict[str, Any]:
         `train_seconds`, `protocol`.
     """
     planned = plan(recipe)
-    for number, stage in enumerate(planned.stages, 1):
-        logger.info("[%d/%d] %s", number, len(planned.stages), stage.name)
-        planned.cache.get(stage)
+    build_stages(planned, planned.stages)
     return finish(planned)
+
+
+def build_stages(planned: Plan, stages: Sequence[Stage]) -> None:
+    """Build those of these stages that are not there yet, in order, and say so."""
+    for number, stage in enumerate(stages, 1):
+        logger.info("[%d/%d] %s", number, len(stages), stage.name)
+        planned.cache.get(stage)
 
 
 def finish(planned: Plan) -> dict[str, Any]:
