@@ -30,12 +30,13 @@ def hardware() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
-def report(name: str, figures: dict[str, Any], store: bool) -> None:
+def report(name: str, figures: dict[str, Any], store: bool, script: str | None = None) -> None:
     """Print the JSON line; keep it under `benchmarks/results/` when asked.
 
     Args:
         name: of the benchmark; the file is `NAME.json`, with the GPU's name behind it where there is one.
         figures: what was measured. store: whether to write the file.
+        script: the benchmark's file, where it has another name.
     """
     machine = hardware()
     result = {
@@ -44,7 +45,7 @@ def report(name: str, figures: dict[str, Any], store: bool) -> None:
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "hardware": machine,
         "versions": {"llmrec": llmrec.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{script or name}.py", *sys.argv[1:]]),
     }
     if store:
         RESULTS.mkdir(exist_ok=True)

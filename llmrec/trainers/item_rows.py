@@ -19,8 +19,8 @@ from llmrec.indexes.item_tokenizer import ItemTokenizer
 
 Init = Literal["text", "default"]
 NOISE = 0.1  # relative to a row's length: codes without items, or with the same words, must not begin equal
-# Relative to a word's row. With a tied head, rows of full length make the first logits large and confident: a loss of 8
-# nats where guessing costs 4.5. Short rows begin near guessing.
+# Relative to a word's row. With a tied head, rows of full length make the first logits large and confident. On 64 x 128
+# codes, where guessing costs 4.5 nats, training begins at 22 nats with length 1, at 7.9 with 0.3 and at 4.9 with 0.1.
 LENGTH = 0.3
 
 

@@ -6,11 +6,11 @@ import json
 import types
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from peft import LoraConfig
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
@@ -76,6 +76,14 @@ class SFT(Component):
     patience: int | None = Field(None, ge=1)
     valid_users: int | None = Field(2000, ge=1)
     args: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> Self:
+        if self.label_smoothing and self.loss == "vocab":
+            raise ValueError("label_smoothing works with loss: level only; set it to 0")
+        if self.patience and str(self.args.get("eval_strategy", "epoch")) == "no":
+            raise ValueError("patience counts evaluations and args.eval_strategy is 'no'; set patience: null")
+        return self
 
     def config(self, output: Path, seed: int) -> SFTConfig:
         """TRL's configuration as this stage uses it.

@@ -137,6 +137,10 @@ def test_settings_of_trl_and_peft_are_checked_by_them(tmp_path: Path) -> None:
         SFT(args={"learning_rat": 1}).config(tmp_path, 0)
     with pytest.raises(RecipeError, match="llmrec sets this itself"):
         SFT(args={"max_length": 5}).config(tmp_path, 0)
+    with pytest.raises(RecipeError, match="label_smoothing works with loss: level only"):
+        SFT.parse({"loss": "vocab", "label_smoothing": 0.1}, "train")
+    with pytest.raises(RecipeError, match="set patience: null"):
+        SFT.parse({"patience": 2, "args": {"eval_strategy": "no"}}, "train")
     with pytest.raises(RecipeError, match="Did you mean 'packing'"):
         SFT.parse({"paking": True}, "train")
 
