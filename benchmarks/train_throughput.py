@@ -61,10 +61,11 @@ class Counter:
     """Wraps the collator and counts what it hands to the model."""
 
     def __init__(self, collate: Any) -> None:
-        self.collate, self.trained, self.real, self.padded = collate, 0, 0, 0
+        self.collate, self.batches, self.trained, self.real, self.padded = collate, 0, 0, 0, 0
 
     def __call__(self, samples: list[dict[str, Any]]) -> Any:
         batch = self.collate(samples)
+        self.batches += 1
         self.trained += int((batch["labels"][:, 1:] != sft.IGNORED).sum())
         self.real += int(batch["attention_mask"].sum())
         self.padded += batch["input_ids"].numel()
@@ -114,9 +115,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             recommender, _ = settings.train(model, task, split.train, split.valid, Path(folder), seed=0)
     finally:
         sft.RecommenderTrainer = usual
-    share = watch.steps / (watch.steps + 1)  # the first step was not timed
     found = evaluate(recommender, split.valid.sample(arguments.users, 0), split=split.protocol)
     (counter,) = counters
+    share = watch.steps / counter.batches  # the first step was not timed, and a batch was fetched ahead
     return {
         "trained_tokens_per_second": round(counter.trained * share / watch.elapsed, 1),
         "input_tokens_per_second": round(counter.real * share / watch.elapsed, 1),
