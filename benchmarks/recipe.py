@@ -24,10 +24,11 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="keep the result under benchmarks/results/")
     arguments, later = parser.parse_known_args()
     recipe = load_recipe(arguments.recipe, [*arguments.overrides, *later])
-    summary = run(recipe)
     planned = plan(recipe)
+    cached = [stage.name for stage in planned.stages if planned.cache.has(stage)]
+    summary = run(recipe)
     seconds = {stage.name: planned.cache.record(stage)["seconds"] for stage in planned.stages}
-    figures = {**summary, "stage_seconds": seconds, "seed": recipe.seed}
+    figures = {**summary, "stage_seconds": seconds, "cached": cached, "seed": recipe.seed}
     figures.pop("folder")
     report(f"recipe_{recipe.name}", figures, arguments.store, script="recipe")
 
