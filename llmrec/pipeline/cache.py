@@ -78,16 +78,16 @@ class StageCache:
         final = self.folder(stage)
         if self.has(stage):
             logger.info("%s: cached (%s)", stage.name, stage.key)
-            shutil.rmtree(self._work(stage), ignore_errors=True)  # killed just before the end of `_build`
+            shutil.rmtree(_beside(final, "work"), ignore_errors=True)  # killed just before the end of `_build`
             return final
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.with_name(f".{final.name}.lock")):
+        with FileLock(_beside(final, "lock")):
             if not self.has(stage):
                 self._build(stage, final)
         return final
 
     def _build(self, stage: Stage, final: Path) -> None:
-        partial, work = final.with_name(f".{final.name}.partial"), self._work(stage)
+        partial, work = _beside(final, "partial"), _beside(final, "work")
         for leftover in (partial, final):  # of a run that was killed; a result without its record
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
@@ -102,9 +102,11 @@ class StageCache:
         shutil.rmtree(work, ignore_errors=True)
         logger.info("%s: done in %.1f s", stage.name, seconds)
 
-    def _work(self, stage: Stage) -> Path:
-        return self.root / f".{stage.name}-{stage.key}.work"
-
     def record(self, stage: Stage) -> dict[str, Any]:
         """What was written when the stage finished, its `seconds` among them."""
         return dict(json.loads((self.folder(stage) / FINISHED).read_text()))
+
+
+def _beside(final: Path, purpose: str) -> Path:
+    """The hidden neighbour of a result: its `lock`, its `partial` and its `work` folder."""
+    return final.with_name(f".{final.name}.{purpose}")

@@ -81,6 +81,8 @@ class SFT(Component):
     def _settings_fit_together(self) -> Self:
         if self.label_smoothing and self.loss == "vocab":
             raise ValueError("label_smoothing works with loss: level only; set it to 0")
+        if self.loss == "level" and self.args.get("label_smoothing_factor"):
+            raise ValueError("args.label_smoothing_factor is for loss: vocab; with loss: level set label_smoothing")
         if self.patience and str(self.args.get("eval_strategy", "epoch")) == "no":
             raise ValueError("patience counts evaluations and args.eval_strategy is 'no'; set patience: null")
         return self
@@ -228,9 +230,13 @@ class RecommenderTrainer(SFTTrainer):
         if self.settings.batch_tokens is None:
             return super().get_train_dataloader()
         batches = TokenBatches(self.train_dataset["length"], self.settings.batch_tokens, self.args.seed)
-        return self.accelerator.prepare(
-            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
         )
+        return self.accelerator.prepare(loader)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The Trainer's optimizer; the item rows get their own learning rate and no decay."""

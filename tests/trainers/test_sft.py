@@ -139,6 +139,8 @@ def test_settings_of_trl_and_peft_are_checked_by_them(tmp_path: Path) -> None:
         SFT(args={"max_length": 5}).config(tmp_path, 0)
     with pytest.raises(RecipeError, match="label_smoothing works with loss: level only"):
         SFT.parse({"loss": "vocab", "label_smoothing": 0.1}, "train")
+    with pytest.raises(RecipeError, match="with loss: level set label_smoothing"):
+        SFT.parse({"args": {"label_smoothing_factor": 0.1}}, "train")
     with pytest.raises(RecipeError, match="set patience: null"):
         SFT.parse({"patience": 2, "args": {"eval_strategy": "no"}}, "train")
     with pytest.raises(RecipeError, match="Did you mean 'packing'"):
