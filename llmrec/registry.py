@@ -23,7 +23,17 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "behaviour": "llmrec.encoders.behaviour:BehaviourEncoder",
     },
     "index": {
+        "atomic": "llmrec.indexes.atomic:AtomicIndex",
+        "title": "llmrec.indexes.title:TitleIndex",
+        "random": "llmrec.indexes.random:RandomIndex",
+        "sequential": "llmrec.indexes.sequential:SequentialIndex",
+        "collaborative": "llmrec.indexes.collaborative:CollaborativeIndex",
+        "semantic": "llmrec.indexes.semantic:SemanticIndex",
+        "hybrid": "llmrec.indexes.hybrid:HybridIndex",
         "rqkmeans": "llmrec.indexes.rqkmeans:RQKMeansIndex",
+        "rqvae": "llmrec.indexes.rqvae:RQVAEIndex",
+        "fsq": "llmrec.indexes.fsq:FSQIndex",
+        "opq": "llmrec.indexes.opq:OPQIndex",
         "published": "llmrec.indexes.published:PublishedIndex",
     },
     "trainer": {

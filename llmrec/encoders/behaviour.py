@@ -16,6 +16,7 @@ from pydantic import Field
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import Encoded, State
 from llmrec.encoders.vectors import require_items, truncated_svd, unit_rows
 
 
@@ -34,14 +35,19 @@ class BehaviourEncoder(Component):
     min_count: int = Field(default=1, ge=1)
     seed: int = 0
 
-    def encode(self, catalog: Catalog, train: Interactions) -> NDArray[np.float32]:
-        """`float32[N, D]` unit rows; zero for an item that train says nothing of."""
+    def fit(self, catalog: Catalog, train: Interactions) -> Encoded:
+        """Unit rows; zero for an item that train says nothing of."""
         require_items(len(catalog))
         weights = positive_pmi(cooccurrence(train, self.window, self.min_count))
         if weights.nnz == 0:
-            return np.zeros((len(catalog), 1), np.float32)
-        left, values = truncated_svd(weights, self.dimensions, self.seed)
-        return unit_rows(left * np.sqrt(values))  # the weighting that Levy, Goldberg and Dagan (2015) recommend
+            return Encoded(np.zeros((len(catalog), 1), np.float32), {"width": np.array([1])})
+        left, values, _ = truncated_svd(weights, self.dimensions, self.seed)
+        # The square root is the weighting that Levy, Goldberg and Dagan (2015) recommend.
+        return Encoded(unit_rows(left * np.sqrt(values)), {"width": np.array([len(values)])})
+
+    def encode(self, catalog: Catalog, state: State) -> NDArray[np.float32]:
+        """Zero rows: nobody has taken these items yet."""
+        return np.zeros((len(catalog), int(state["width"][0])), np.float32)
 
 
 def cooccurrence(train: Interactions, window: int, min_count: int = 1) -> Any:

@@ -15,36 +15,41 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrec.encoders.base import State
 from llmrec.encoders.vectors import one_blas_thread
 from llmrec.errors import DataError
 
 
-def fuse(text: NDArray[np.float32], behaviour: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+def fuse(
+    text: NDArray[np.float32], behaviour: NDArray[np.float32], weight: float, state: State | None = None
+) -> tuple[NDArray[np.float32], State]:
     """One vector an item, `[text * sqrt(1 - weight), behaviour * sqrt(weight)]`.
 
     Args:
         text: `float32[N, D]` unit rows.
         behaviour: `float32[N, E]` unit rows, zero where nothing is known.
-        weight: share of behaviour in squared distances, 0 (text alone, unchanged) to 1 (behaviour alone).
+        weight: share of behaviour in squared distances, more than 0, to 1 (behaviour alone).
+        state: what an earlier call learned, for items that came later; learned from these items when None.
 
     Returns:
-        `float32[N, D + E]`; `text` itself for weight 0, `float32[N, E]` for weight 1.
+        `float32[N, D + E]` (`float32[N, E]` for weight 1), and how text predicts behaviour, for later items.
 
     Raises:
-        DataError: the weight is not in [0, 1], or no item has behaviour.
+        DataError: the weight is not in (0, 1], or no item has behaviour.
     """
-    if not 0 <= weight <= 1:
-        raise DataError(f"the behaviour weight is {weight}.", fix="Give a share from 0 to 1.")
-    if weight == 0:
-        return text
-    complete = expected_behaviour(text, behaviour)
+    if not 0 < weight <= 1:
+        raise DataError(f"the behaviour weight is {weight}.", fix="Give a share above 0, up to 1.")
+    state = predict_behaviour(text, behaviour) if state is None else state
+    known = behaviour.any(axis=1, keepdims=True)
+    with one_blas_thread():  # the same bytes on any number of cores
+        complete = behaviour if known.all() else np.where(known, behaviour, text @ state["slope"] + state["intercept"])
     if weight == 1:
-        return complete
-    return np.hstack([text * np.float32(np.sqrt(1 - weight)), complete * np.float32(np.sqrt(weight))])
+        return complete, state
+    return np.hstack([text * np.float32(np.sqrt(1 - weight)), complete * np.float32(np.sqrt(weight))]), state
 
 
-def expected_behaviour(text: NDArray[np.float32], behaviour: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`behaviour` with its zero rows replaced by what the texts predict, `float32[N, E]`.
+def predict_behaviour(text: NDArray[np.float32], behaviour: NDArray[np.float32]) -> State:
+    """A linear map from texts to behaviour, learned from the items that have both: `slope` and `intercept`.
 
     Predicted rows are shorter than one: the less the text tells, the closer to the average item.
 
@@ -59,10 +64,7 @@ def expected_behaviour(text: NDArray[np.float32], behaviour: NDArray[np.float32]
             "no item has behaviour: no train history holds two different items within the window.",
             fix="Leave out 'behaviour', lower its min_count, or give a train split with longer histories.",
         )
-    if known.all():
-        return behaviour
-    with one_blas_thread():  # the same bytes on any number of cores
+    with one_blas_thread():
         model = Ridge(alpha=1.0, solver="cholesky").fit(text[known], behaviour[known])
-        complete = behaviour.copy()
-        complete[~known] = model.predict(text[~known])
-    return complete
+    slope = np.atleast_2d(model.coef_).T  # (D, E)
+    return {"slope": slope.astype(np.float32), "intercept": np.atleast_1d(model.intercept_).astype(np.float32)}

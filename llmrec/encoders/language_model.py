@@ -12,6 +12,7 @@ from pydantic import Field
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import Encoded, State
 from llmrec.encoders.pooling import mean_pooled
 from llmrec.encoders.vectors import require_items, unit_rows
 
@@ -39,22 +40,41 @@ class LanguageModelEncoder(Component):
     max_tokens: int = Field(default=128, ge=1)
     device: str | None = None
 
-    def encode(self, catalog: Catalog, train: Interactions) -> NDArray[np.float32]:
+    def fit(self, catalog: Catalog, train: Interactions) -> Encoded:
         """`float32[N, hidden size]` unit rows; zero for an item without text. `train` is not used.
 
         Raises:
             DataError: a field is not a column.
             ArtifactError: the model cannot be found.
         """
+        require_items(len(catalog))
+        states = self._states(catalog)
+        known = states.any(axis=1)
+        if not (self.centre and known.sum() > 1):
+            return Encoded(unit_rows(states), {})
+        state = {"centre": states[known].mean(axis=0, dtype=np.float64).astype(np.float32)}
+        return Encoded(_centred(states, state), state)
+
+    def encode(self, catalog: Catalog, state: State) -> NDArray[np.float32]:
+        """Other items, around the same centre."""
+        return _centred(self._states(catalog), state)
+
+    def _states(self, catalog: Catalog) -> NDArray[np.float32]:
         from llmrec.base_models import load_model
 
-        require_items(len(catalog))
-        texts = catalog.texts(self.fields)
         model, tokenizer = load_model(self.model, layers=self.layers)
-        vectors = mean_pooled(
-            model, tokenizer, texts, batch_size=self.batch_size, max_tokens=self.max_tokens, device=self.device
+        return mean_pooled(
+            model,
+            tokenizer,
+            catalog.texts(self.fields),
+            batch_size=self.batch_size,
+            max_tokens=self.max_tokens,
+            device=self.device,
         )
-        known = vectors.any(axis=1)
-        if self.centre and known.sum() > 1:
-            vectors[known] -= vectors[known].mean(axis=0, dtype=np.float64).astype(np.float32)
-        return unit_rows(vectors)
+
+
+def _centred(states: NDArray[np.float32], state: State) -> NDArray[np.float32]:
+    """Unit rows around the centre; an item without text stays zero."""
+    if "centre" in state:
+        states = np.where(states.any(axis=1, keepdims=True), states - state["centre"], states)
+    return unit_rows(states)

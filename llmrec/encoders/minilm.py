@@ -17,6 +17,7 @@ from pydantic import Field
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import Encoded, State
 from llmrec.encoders.pooling import mean_pooled
 from llmrec.encoders.vectors import require_items, unit_rows
 from llmrec.errors import ArtifactError
@@ -45,8 +46,12 @@ class MiniLMEncoder(Component):
     max_tokens: int = Field(default=256, ge=2)
     device: str | None = None
 
-    def encode(self, catalog: Catalog, train: Interactions) -> NDArray[np.float32]:
-        """`float32[N, hidden size]` unit rows; zero for an item without text. `train` is not used.
+    def fit(self, catalog: Catalog, train: Interactions) -> Encoded:
+        """See `encode`; nothing is learned, and `train` is not used."""
+        return Encoded(self.encode(catalog, {}), {})
+
+    def encode(self, catalog: Catalog, state: State) -> NDArray[np.float32]:
+        """`float32[N, hidden size]` unit rows; zero for an item without text.
 
         Raises:
             DataError: a field is not a column.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,16 @@ def _loaded_blas() -> Any:
     return ThreadpoolController()
 
 
-def truncated_svd(matrix: Any, dimensions: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The strongest left singular vectors of a sparse matrix (randomised; Halko, Martinsson and Tropp, 2011).
+class SVD(NamedTuple):
+    """`matrix` is about `left * values @ right.T`: `float32[N, D]`, `float32[D]` largest first, `float32[M, D]`."""
+
+    left: NDArray[np.float32]
+    values: NDArray[np.float32]
+    right: NDArray[np.float32]
+
+
+def truncated_svd(matrix: Any, dimensions: int, seed: int) -> SVD:
+    """The strongest singular vectors of a sparse matrix (randomised; Halko, Martinsson and Tropp, 2011).
 
     One BLAS thread, a fixed start and a fixed sign make the result independent of the number of cores.
 
@@ -48,17 +56,14 @@ def truncated_svd(matrix: Any, dimensions: int, seed: int) -> tuple[NDArray[np.f
         matrix: a SciPy sparse matrix, `float32[N, M]`.
         dimensions: columns wanted; fewer come back when the rank is lower.
         seed: of the random start.
-
-    Returns:
-        Left vectors `float32[N, D]` and singular values `float32[D]`, largest first.
     """
     from sklearn.utils.extmath import randomized_svd
 
     dimensions = min(dimensions, *matrix.shape)
     with one_blas_thread():
-        left, values, _ = randomized_svd(matrix, dimensions, random_state=seed)
+        left, values, right = randomized_svd(matrix, dimensions, random_state=seed)
     rank = int((values > values[0] * 1e-5).sum())  # float32 keeps seven digits: what is below is rounding noise
-    return np.asarray(left[:, :rank], np.float32), np.asarray(values[:rank], np.float32)
+    return SVD(*(np.asarray(part, np.float32) for part in (left[:, :rank], values[:rank], right[:rank].T)))
 
 
 def require_items(count: int) -> None:

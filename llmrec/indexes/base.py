@@ -15,7 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import State
 from llmrec.errors import ArtifactError
+from llmrec.indexes.provenance import items_digest
+from llmrec.registry import build
+
+END = -1
+"""What fills a code behind its end, where the codes of an index differ in length."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,12 @@ class ItemIndex:
     """One code an item.
 
     Args:
-        codes: `int32[N, L]`; `codes[i, l]` is in `[0, level_sizes[l])`.
+        codes: `int32[N, L]`; `codes[i, l]` is in `[0, level_sizes[l])`, or `END` on every level behind a shorter code.
         level_sizes: `L` codebook sizes.
         provenance: what made it: kind, settings, collision counts, hash of the items. JSON values only.
+        state: named arrays that `add` needs to place items that come later.
+        pieces: for an index of texts, the token strings that the codes stand for, one list for all levels, the mark of
+            an item's end last; None where codes become new tokens.
 
     Raises:
         ArtifactError: shapes or values disagree.
@@ -34,21 +43,36 @@ class ItemIndex:
     codes: NDArray[np.int32]
     level_sizes: tuple[int, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
+    pieces: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.level_sizes):
             raise ArtifactError(
                 f"codes of shape {self.codes.shape} do not fit {len(self.level_sizes)} levels. Rebuild the index."
             )
-        if len(self.codes) and ((self.codes < 0).any() or (self.codes >= np.asarray(self.level_sizes)).any()):
-            row, level = np.argwhere((self.codes < 0) | (self.codes >= np.asarray(self.level_sizes)))[0]
+        ended = self.codes == END
+        wrong = (self.codes < END) | (self.codes >= np.asarray(self.level_sizes))
+        wrong[:, :1] |= ended[:, :1]
+        wrong[:, 1:] |= ended[:, :-1] & ~ended[:, 1:]
+        if wrong.any():
+            row, level = np.argwhere(wrong)[0]
             raise ArtifactError(
                 f"item row {row} has code {self.codes[row, level]} on level {level}, allowed is 0 to "
                 f"{self.level_sizes[level] - 1}. Rebuild the index."
             )
+        if self.pieces is not None and {len(self.pieces)} != set(self.level_sizes):
+            raise ArtifactError(
+                f"{len(self.pieces)} pieces do not fit levels of {self.level_sizes} codes. Rebuild the index."
+            )
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """`int64[N]`: the levels that each item's code has."""
+        return (self.codes != END).sum(axis=1)
 
     @property
     def collisions(self) -> int:
@@ -57,15 +81,48 @@ class ItemIndex:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over codes and sizes, the identity of an index."""
-        head = json.dumps([self.codes.shape, self.level_sizes]).encode()
+        """SHA-256 over codes, sizes and pieces, the identity of an index."""
+        head = json.dumps([self.codes.shape, self.level_sizes, self.pieces]).encode()
         return hashlib.sha256(head + np.ascontiguousarray(self.codes, np.int32).tobytes()).hexdigest()
 
+    def add(self, catalog: Catalog) -> ItemIndex:
+        """Codes for items that came after the index was made; every item that has one keeps it.
+
+        Level sizes never change, so a model that was trained on this index needs no new row and can recommend the new
+        items at once.
+
+        Args:
+            catalog: the items of this index in their order, and behind them the new ones.
+
+        Raises:
+            ArtifactError: the catalog does not begin with the items of this index.
+            RecipeError: this kind of index cannot place an item that nobody has taken, or has no free code left.
+        """
+        known = Catalog(catalog.table.slice(0, len(self)))
+        if len(catalog) < len(self) or items_digest(known.items) != self.provenance.get("items"):
+            raise ArtifactError(
+                f"the catalog does not begin with the {len(self)} items of this index. Append the new items behind "
+                "them, in the order of the model folder's catalog."
+            )
+        if len(catalog) == len(self):
+            return self
+        maker = build("index", {"kind": self.provenance["kind"], **self.provenance["settings"]}, "index")
+        added: ItemIndex = maker.add(self, catalog)
+        return added
+
     def save(self, folder: Path) -> None:
-        """Write `codes.safetensors` and `index.json`."""
+        """Write `codes.safetensors`, `index.json`, and `state.safetensors` where there is a state."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"codes": np.ascontiguousarray(self.codes, np.int32)}, folder / "codes.safetensors")
-        head = {"level_sizes": list(self.level_sizes), "digest": self.digest, "provenance": self.provenance}
+        if self.state:
+            arrays = {name: np.ascontiguousarray(value) for name, value in self.state.items()}
+            save_file(arrays, folder / "state.safetensors")
+        head = {
+            "level_sizes": list(self.level_sizes),
+            "digest": self.digest,
+            "provenance": self.provenance,
+            **({} if self.pieces is None else {"pieces": list(self.pieces)}),
+        }
         (folder / "index.json").write_text(json.dumps(head, indent=2, sort_keys=True) + "\n")
 
     @classmethod
@@ -80,7 +137,14 @@ class ItemIndex:
             codes = load_file(folder / "codes.safetensors")["codes"]
             if codes.dtype != np.int32:
                 raise TypeError(f"its codes are {codes.dtype}, not int32")
-            index = cls(codes, tuple(int(size) for size in head["level_sizes"]), head["provenance"])
+            state_file = folder / "state.safetensors"
+            index = cls(
+                codes,
+                tuple(int(size) for size in head["level_sizes"]),
+                head["provenance"],
+                load_file(state_file) if state_file.is_file() else {},
+                tuple(head["pieces"]) if "pieces" in head else None,
+            )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"{folder} is not a readable item index ({error}). Rebuild it.") from error
         if index.digest != head.get("digest"):
@@ -93,6 +157,14 @@ class Indexer(Protocol):
 
     def build(self, catalog: Catalog, train: Interactions) -> ItemIndex:
         """Codes for every catalog row, from item texts and train rows only, the same for the same seed."""
+        ...
+
+    def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:
+        """`index` with codes for the catalog rows behind its own; called by `ItemIndex.add`, which has checked them.
+
+        Raises:
+            RecipeError: this technique cannot, or no code is free.
+        """
         ...
 
     def fingerprint(self) -> str:

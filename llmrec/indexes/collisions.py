@@ -1,13 +1,14 @@
-"""Make every code unique: number the items that share one, or move them to the nearest free code.
+"""Make every code unique: number the items that share one, or move them to another code.
 
-Quantization alone gives alike items the same code. Both ways here end with one code an item, or with an error; none
-gives up silently.
+Quantization alone gives alike items the same code. Every strategy here ends with one code an item, or with an error;
+none gives up silently. The same code places items that come later beside those that are there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,29 @@ BLOCK = 16384
 """Items without a place that are handled at once, which bounds memory to `BLOCK x K` distances."""
 
 Codes = NDArray[np.int32]
+Vectors = NDArray[np.float32]
+
+Strategy = Literal["digit", "nearest"]
+"""`digit` appends a level that numbers the items on one code; `nearest` keeps the number of levels and moves an item
+whose code is taken to the nearest free one."""
+
+
+def make_unique(
+    plain: Codes, latents: Vectors, codebooks: Sequence[Vectors], strategy: Strategy
+) -> tuple[Codes, tuple[int, ...]]:
+    """Codes in which no two items agree, and their level sizes.
+
+    Args:
+        plain: `int32[N, L]`, the nearest codes. latents: `float32[N, E]`. codebooks: one `float32[K, E]` a level.
+        strategy: see `Strategy`.
+
+    Raises:
+        RecipeError: there are fewer codes than items, and the strategy does not add a level.
+    """
+    sizes = tuple(len(codebook) for codebook in codebooks)
+    if strategy == "digit":
+        return with_digit(plain, sizes)
+    return nearest_free(latents, codebooks), sizes
 
 
 def group_ids(codes: Codes) -> NDArray[np.int64]:
@@ -41,8 +65,7 @@ def with_digit(codes: Codes, level_sizes: Sequence[int]) -> tuple[Codes, tuple[i
     """Append a level that numbers the items of each colliding group in row order (TIGER; Rajput et al., 2023).
 
     Args:
-        codes: `int32[N, L]`.
-        level_sizes: `L` codebook sizes.
+        codes: `int32[N, L]`. level_sizes: `L` codebook sizes.
 
     Returns:
         Codes `int32[N, L + 1]` and `L + 1` sizes, the last one the largest group. Unchanged where nothing collides: a
@@ -55,7 +78,7 @@ def with_digit(codes: Codes, level_sizes: Sequence[int]) -> tuple[Codes, tuple[i
     return np.column_stack([codes, digits]).astype(np.int32), (*level_sizes, int(digits.max()) + 1)
 
 
-def nearest_free(vectors: NDArray[np.float32], codebooks: Sequence[NDArray[np.float32]]) -> Codes:
+def nearest_free(latents: Vectors, codebooks: Sequence[Vectors]) -> Codes:
     """Residual codes in which no two items agree: an item whose place is taken goes to the nearest free one.
 
     On every level a code may hold as many items as there are codes below it (one item on the last level). The closest
@@ -64,8 +87,8 @@ def nearest_free(vectors: NDArray[np.float32], codebooks: Sequence[NDArray[np.fl
     and the same rule then moves items there. Equal distances go by row order.
 
     Args:
-        vectors: `float32[N, D]`.
-        codebooks: one `float32[K, D]` a level, of vectors, then of residuals.
+        latents: `float32[N, E]`.
+        codebooks: one `float32[K, E]` a level, of vectors, then of residuals.
 
     Returns:
         `int32[N, L]`; equal to plain residual codes wherever these do not collide.
@@ -74,34 +97,70 @@ def nearest_free(vectors: NDArray[np.float32], codebooks: Sequence[NDArray[np.fl
         RecipeError: there are more items than codes.
     """
     sizes = [len(codebook) for codebook in codebooks]
-    if len(vectors) > math.prod(sizes):
+    if len(latents) > math.prod(sizes):
         raise RecipeError(
-            f"index.levels {sizes} make {math.prod(sizes)} codes, fewer than the {len(vectors)} items. "
+            f"index.levels {sizes} make {math.prod(sizes)} codes, fewer than the {len(latents)} items. "
             "Enlarge a level, add one, or set collisions: digit."
         )
-    codes = np.zeros((len(vectors), len(sizes)), np.int32)
-    residuals = vectors
-    for level, codebook in enumerate(codebooks):
-        capacity = math.prod(sizes[level + 1 :])
-        codes[:, level] = place(residuals, group_ids(codes[:, :level]), codebook, capacity)
+    return _descend(latents, codebooks, sizes, np.empty((0, len(sizes)), np.int32))
+
+
+def free_codes(latents: Vectors, codebooks: Sequence[Vectors], taken: Codes, level_sizes: Sequence[int]) -> Codes:
+    """Codes for items that come later: as `nearest_free`, but the codes in `taken` stay where they are.
+
+    Args:
+        latents: `float32[n, E]` of the new items. codebooks: one a level; a level more in `taken` holds digits, of which
+            the lowest free one is used.
+        taken: `int32[N, L]`, distinct. level_sizes: `L` sizes.
+
+    Returns:
+        `int32[n, L]`.
+
+    Raises:
+        RecipeError: fewer codes are free than items come.
+    """
+    room = math.prod(level_sizes) - len(taken)
+    if len(latents) > room:
+        raise RecipeError(
+            f"the index has {room} free codes for {len(latents)} new items. Build it again with larger levels."
+        )
+    return _descend(latents, codebooks, level_sizes, taken)
+
+
+def _descend(latents: Vectors, codebooks: Sequence[Vectors], sizes: Sequence[int], taken: Codes) -> Codes:
+    """A free code for every item, level by level, `int32[n, L]`; there must be enough of them."""
+    codes = np.zeros((len(latents), len(sizes)), np.int32)
+    residuals = latents
+    for level, size in enumerate(sizes):
+        prefixes = group_ids(np.vstack([taken[:, :level], codes[:, :level]]))
+        of_taken, of_new = prefixes[: len(taken)], prefixes[len(taken) :]
+        if level < len(codebooks):
+            codebook = codebooks[level]
+        else:  # digits: every item is nearest to 0, then 1, ...
+            residuals = np.zeros((len(latents), 1), np.float32)
+            codebook = np.sqrt(np.arange(size, dtype=np.float32))[:, None]
+        occupied = of_taken * size + taken[:, level]
+        codes[:, level] = place(residuals, of_new, codebook, math.prod(sizes[level + 1 :]), occupied)
         residuals = residuals - codebook[codes[:, level]]
     return codes
 
 
 def place(
-    points: NDArray[np.float32], prefixes: NDArray[np.int64], codebook: NDArray[np.float32], capacity: int
+    points: Vectors, prefixes: NDArray[np.int64], codebook: Vectors, capacity: int, occupied: NDArray[np.int64]
 ) -> Codes:
     """A code for every point, at most `capacity` points a code under each prefix, none moved without need.
 
     Args:
-        points: `float32[N, D]`.
-        prefixes: `int64[N]`, numbered from 0, each of at most `K * capacity` points.
-        codebook: `float32[K, D]`.
+        points: `float32[N, E]`.
+        prefixes: `int64[N]`, each of at most `K * capacity` points, those already there included.
+        codebook: `float32[K, E]`.
         capacity: most points on one code under one prefix.
+        occupied: `int64[M]`, `prefix * K + code` of the points that are there already.
     """
     k = len(codebook)
     labels, distances = nearest(points, codebook)
-    kept = rank_within(prefixes * k + labels, distances) < capacity
+    there, counts = np.unique(occupied, return_counts=True)
+    kept = rank_within(prefixes * k + labels, distances) < capacity - _count_of(prefixes * k + labels, there, counts)
     if kept.all():
         return labels
     crowded = np.unique(prefixes[~kept])
@@ -110,11 +169,20 @@ def place(
     blocks = np.array_split(crowded, min(len(crowded), -(-len(homeless) // BLOCK)))
     for block in tqdm(blocks, desc="resolve collisions", unit="block", delay=2, leave=False):
         stay, move = (_between(rows, prefixes, block[0], block[-1]) for rows in (settled, homeless))
-        room = np.full((len(block), k), capacity, np.int64)
+        slots = block[:, None] * k + np.arange(k)
+        room = capacity - _count_of(slots, there, counts)  # (prefixes of the block, K)
         np.subtract.at(room, (np.searchsorted(block, prefixes[stay]), labels[stay]), 1)
         costs = squared_distances(points[move], codebook)
         labels[move] = _fill(costs, np.searchsorted(block, prefixes[move]), room)
     return labels
+
+
+def _count_of(slots: NDArray[np.int64], there: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each slot is among `there` (sorted, distinct, with counts)."""
+    if not len(there):
+        return np.zeros(slots.shape, np.int64)
+    at = np.searchsorted(there, slots).clip(max=len(there) - 1)
+    return np.where(there[at] == slots, counts[at], 0)
 
 
 def _by_prefix(rows: NDArray[np.int64], prefixes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -122,6 +122,7 @@ class ItemTokenizer:
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of untrusted text; never a special token and never an item token, whatever the text says."""
+        text = text.encode(errors="replace").decode()  # half of a surrogate pair, as broken JSON has, is no text
         ids = self._plain.encode(text, add_special_tokens=False).ids
         if not self._forbidden.isdisjoint(ids):  # a vocabulary may hold the string itself: spell it out
             letters = (self._plain.encode(letter, add_special_tokens=False).ids for letter in text)

@@ -10,6 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.data.vocabulary import Vocabulary
+from llmrec.indexes.collisions import collision_report
+
+
+def provenance_of(
+    kind: str,
+    settings: dict[str, Any],
+    items: Vocabulary,
+    codes: NDArray[np.int32],
+    level_sizes: Sequence[int],
+    *,
+    resolved_by: str,
+    plain: NDArray[np.int32] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The provenance of a finished index.
+
+    Args:
+        kind: name in the registry. settings: of the technique. items: the catalog's.
+        codes: `int32[N, L]`. level_sizes: `L` sizes.
+        resolved_by: what keeps two items apart. plain: the codes before that, `int32[N, l]`; `codes` when None.
+        more: further facts of the technique.
+    """
+    after = collision_report(codes)
+    before = after if plain is None else collision_report(plain)
+    return {
+        "kind": kind,
+        "settings": settings,
+        "items": items_digest(items),
+        "collisions": {"resolved_by": resolved_by, "before": before, "after": after},
+        "levels": level_usage(codes, level_sizes),
+        **more,
+    }
 
 
 def items_digest(items: Vocabulary) -> str:
@@ -25,12 +57,13 @@ def level_usage(codes: NDArray[np.int32], level_sizes: Sequence[int]) -> list[di
     """Of every level its size, how many of its codes are used, and their perplexity.
 
     Perplexity is `exp(entropy)` of the codes' shares: the size of the level when all are used alike, 1 when one takes
-    all items.
+    all items. Items whose code ends earlier do not count.
     """
     usage = []
     for level, size in enumerate(level_sizes):
-        counts = np.bincount(codes[:, level], minlength=size)
-        shares = counts[counts > 0] / len(codes)
+        column = codes[:, level]
+        counts = np.bincount(column[column >= 0], minlength=1)
+        shares = counts[counts > 0] / max(counts.sum(), 1)
         perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
         usage.append({"size": int(size), "used": len(shares), "perplexity": round(perplexity, 3)})
     return usage

@@ -19,10 +19,9 @@ from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.vocabulary import Vocabulary
-from llmrec.errors import DataError
+from llmrec.errors import DataError, RecipeError
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.collisions import collision_report
-from llmrec.indexes.provenance import items_digest, level_usage
+from llmrec.indexes.provenance import provenance_of
 from llmrec.indexes.published_files import read_published
 
 WHOLE_CODE = r"^(<[a-z]_\d{1,9}>)+$"
@@ -65,16 +64,27 @@ class PublishedIndex(Component):
                 fix="Check that both use the same ids, or drop these items from the catalog.",
             )
         codes, sizes = published[rows], tuple(int(size) for size in published.max(axis=0) + 1)
-        report = collision_report(codes)
-        provenance = {
-            "kind": "published",
-            "settings": {**self.settings(), "path": self.path.name},  # the hash says which file, on any machine
-            "file_sha256": self.fingerprint(),
-            "items": items_digest(catalog.items),
-            "collisions": {"resolved_by": "bucket", "before": report, "after": report},
-            "levels": level_usage(codes, sizes),
-        }
+        provenance = provenance_of(
+            "published",
+            {**self.settings(), "path": self.path.name},  # the hash says which file, on any machine
+            catalog.items,
+            codes,
+            sizes,
+            resolved_by="bucket",
+            file_sha256=self.fingerprint(),
+        )
         return ItemIndex(codes, sizes, provenance)
+
+    def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:
+        """Refused: only the people who made the codes know where a new item belongs.
+
+        Raises:
+            RecipeError: always.
+        """
+        raise RecipeError(
+            "an index of kind 'published' cannot place new items: the file does not say how its codes were made. "
+            "Build an index of another kind, such as rqkmeans."
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of the file.

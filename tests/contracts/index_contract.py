@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import leave_one_out
+from llmrec.errors import ArtifactError, RecipeError
 from llmrec.indexes.base import Indexer, ItemIndex
+from llmrec.indexes.trie import Trie
 
 TOPICS = ("phone handset cordless", "paper printer white", "pen blue ink", "chair leather black", "lamp desk light")
 ITEMS_A_TOPIC = 12
@@ -53,9 +56,10 @@ def clustered_world(other_future: bool = False) -> ClusteredWorld:
 
 
 class IndexContract:
-    """The tests; a subclass whose codes may collide says so with `unique = False`."""
+    """The tests; a subclass whose codes may collide says `unique = False`, one that cannot `add`: `can_add = False`."""
 
     unique = True
+    can_add = True
 
     def make(self, folder: Path) -> Indexer:
         """The index under test; `folder` is empty, for files that it needs."""
@@ -64,6 +68,18 @@ class IndexContract:
     def built(self, folder: Path, other_future: bool = False) -> ItemIndex:
         world = clustered_world(other_future)
         return self.make(folder).build(world.catalog, world.train)
+
+    def built_without_the_last(self, folder: Path, count: int) -> tuple[ItemIndex, Catalog]:
+        """An index of the world as it was before its last items came, and the whole catalog."""
+        world = clustered_world()
+        known = Catalog(world.catalog.table.slice(0, ITEMS - count))
+        events = world.train.table["item"].to_numpy()
+        users = world.train.users.ids.take(pa.array(world.train.user_rows))
+        kept = np.flatnonzero(events < len(known))
+        train = Interactions.from_columns(
+            users.take(pa.array(kept)), known.items.ids.take(pa.array(events[kept])), kept, known.items
+        )
+        return self.make(folder).build(known, train), world.catalog
 
     def test_every_item_has_a_code_inside_its_levels(self, tmp_path: Path) -> None:
         index = self.built(tmp_path)
@@ -104,3 +120,25 @@ class IndexContract:
         for column, level in zip(index.codes.T, index.provenance["levels"], strict=True):
             assert level["used"] == len(set(column.tolist()))
             assert 1 <= level["perplexity"] <= level["used"] + 1e-3
+
+    def test_later_items_get_free_codes_and_nobody_moves(self, tmp_path: Path) -> None:
+        index, catalog = self.built_without_the_last(tmp_path, count=3)
+        if not self.can_add:
+            with pytest.raises(RecipeError, match=index.provenance["kind"]):
+                index.add(catalog)
+            return
+        index.save(tmp_path / "index")
+        grown = ItemIndex.load(tmp_path / "index").add(catalog)  # what was saved is enough
+        assert len(grown) == ITEMS
+        np.testing.assert_array_equal(grown.codes[: len(index)], index.codes)
+        assert grown.level_sizes == index.level_sizes  # a trained model needs no new row
+        assert grown.collisions == 0
+        assert grown.provenance["added"] == 3
+        assert grown.provenance["collisions"]["after"]["colliding"] == 0
+        assert grown.digest == index.add(catalog).digest
+        assert Trie.of(grown).leaf_of_item.unique().numel() == ITEMS
+
+    def test_another_catalog_is_refused(self, tmp_path: Path) -> None:
+        index, catalog = self.built_without_the_last(tmp_path, count=3)
+        with pytest.raises(ArtifactError, match="does not begin with"):
+            index.add(catalog.take(np.arange(ITEMS)[::-1]))

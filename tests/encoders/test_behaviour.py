@@ -56,7 +56,7 @@ def test_pmi_below_zero_is_zero() -> None:
 
 def test_items_of_the_same_people_lie_close() -> None:
     world = clustered_world()
-    vectors = BehaviourEncoder(dimensions=8).encode(world.catalog, world.train)
+    vectors = BehaviourEncoder(dimensions=8).fit(world.catalog, world.train).vectors
     similarity = vectors @ vectors.T
     same = np.equal.outer(world.topics, world.topics)
     assert similarity[same].mean() > 0.5
@@ -64,25 +64,25 @@ def test_items_of_the_same_people_lie_close() -> None:
 
 
 def test_an_unseen_item_is_zero_and_others_have_length_one() -> None:
-    vectors = BehaviourEncoder().encode(CATALOG, histories("abc", "ab"))
+    vectors = BehaviourEncoder().fit(CATALOG, histories("abc", "ab")).vectors
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0], atol=1e-6)
 
 
 def test_histories_of_one_item_say_nothing() -> None:
-    vectors = BehaviourEncoder().encode(CATALOG, histories("a", "b", "cc"))
+    vectors = BehaviourEncoder().fit(CATALOG, histories("a", "b", "cc")).vectors
     assert len(vectors) == 4
     assert not vectors.any()
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     world = clustered_world()
-    first, second = (BehaviourEncoder(seed=5).encode(world.catalog, world.train).tobytes() for _ in range(2))
+    first, second = (BehaviourEncoder(seed=5).fit(world.catalog, world.train).vectors.tobytes() for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("window", [1, 5])
 def test_what_lies_behind_the_split_is_not_seen(window: int) -> None:
     worlds = [clustered_world(other_future) for other_future in (False, True)]
-    first, second = (BehaviourEncoder(window=window).encode(world.catalog, world.train) for world in worlds)
+    first, second = (BehaviourEncoder(window=window).fit(world.catalog, world.train).vectors for world in worlds)
     assert first.shape[0] == ITEMS
     np.testing.assert_array_equal(first, second)

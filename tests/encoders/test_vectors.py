@@ -24,7 +24,7 @@ def test_every_row_has_length_one_or_zero(vectors: np.ndarray) -> None:
 def test_svd_stops_at_the_rank_and_loses_nothing() -> None:
     rng = np.random.default_rng(0)
     matrix = (rng.normal(size=(40, 3)) @ rng.normal(size=(3, 30))).astype(np.float32)
-    left, values = truncated_svd(sparse.csr_matrix(matrix), dimensions=20, seed=0)
+    left, values, _ = truncated_svd(sparse.csr_matrix(matrix), dimensions=20, seed=0)
     assert left.shape == (40, 3)
     assert (np.diff(values) <= 0).all()
     scaled = left * values

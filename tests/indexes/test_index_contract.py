@@ -28,6 +28,7 @@ class TestRQKMeansWithBehaviour(IndexContract):
 
 class TestPublished(IndexContract):
     unique = False
+    can_add = False
 
     def make(self, folder: Path) -> Indexer:
         ids = clustered_world().catalog.items.ids

@@ -82,7 +82,9 @@ def test_a_missing_or_damaged_file_is_refused(
     ("codes", "sizes", "message"),
     [
         ([[0, 1], [3, 0]], (3, 2), r"item row 1 has code 3 on level 0, allowed is 0 to 2"),
-        ([[0, -1]], (3, 2), r"code -1 on level 1"),
+        ([[0, -2]], (3, 2), r"code -2 on level 1"),
+        ([[-1, -1]], (3, 2), r"code -1 on level 0"),  # a code has at least one level
+        ([[0, -1, 1]], (3, 2, 2), r"code 1 on level 2"),  # nothing comes behind the end
         ([[0, 1]], (3,), r"do not fit 1 levels"),
         ([0, 1], (3,), r"do not fit"),
     ],

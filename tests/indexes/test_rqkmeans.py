@@ -17,6 +17,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.split import leave_one_out
 from llmrec.errors import DataError, RecipeError
 from llmrec.indexes.base import ItemIndex
+from llmrec.indexes.quantized import residual_codes
 from llmrec.indexes.rqkmeans import RQKMeansIndex, residual_kmeans
 
 TFIDF = {"kind": "tfidf", "dimensions": 32}
@@ -102,10 +103,12 @@ def test_weight_one_is_behaviour_alone() -> None:
 
 def test_the_error_falls_from_level_to_level() -> None:
     vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
-    codebooks, codes, errors = residual_kmeans(vectors, [6, 6, 6], seed=0, iterations=10)
+    codebooks = residual_kmeans(vectors, [6, 6, 6], seed=0, iterations=10)
+    codes, errors = residual_codes(vectors, codebooks)
     assert errors == sorted(errors, reverse=True)
     rebuilt = sum(codebook[column] for codebook, column in zip(codebooks, codes.T, strict=True))
-    assert errors[-1] == pytest.approx(float(((vectors - rebuilt) ** 2).sum(axis=1).mean()), rel=1e-4)
+    left = float(((vectors - rebuilt) ** 2).sum() / (vectors**2).sum())
+    assert errors[-1] == pytest.approx(left, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,7 @@ from pyarrow import parquet
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import leave_one_out
+from llmrec.indexes.quantized import residual_codes
 from llmrec.indexes.rqkmeans import RQKMeansIndex
 folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 catalog = Catalog(parquet.read_table(folder / "items.parquet"))

@@ -1,0 +1,163 @@
+"""What all quantizers share: vectors in, unique codes out, and a place for items that come later.
+
+Every technique here is a *residual quantizer* of transformed vectors: a level has a codebook, an item takes the nearest
+entry, and the next level describes what is left. That covers product and scalar quantization too, whose codebooks are
+zero outside of their own columns. So a technique says only how it transforms vectors and finds its codebooks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from llmrec.component import Component
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import State
+from llmrec.encoders.space import ItemSpace
+from llmrec.indexes.base import ItemIndex
+from llmrec.indexes.collisions import Strategy, free_codes, make_unique
+from llmrec.indexes.kmeans import nearest
+from llmrec.indexes.provenance import provenance_of
+
+Vectors = NDArray[np.float32]
+Codes = NDArray[np.int32]
+
+
+class Quantizer(NamedTuple):
+    """What a technique learned from the item vectors.
+
+    Args:
+        latents: `float32[N, E]`, the vectors as they are quantized.
+        codebooks: one `float32[K, E]` a level.
+        state: what `latents` needs for other vectors.
+        report: facts for the provenance, such as the losses of a training. JSON values.
+    """
+
+    latents: Vectors
+    codebooks: list[Vectors]
+    state: State = {}
+    report: dict[str, Any] = {}
+
+
+class QuantizedIndex(Component):
+    """Codes from item texts, and from behaviour where asked, by a quantizer.
+
+    Args:
+        encoder: the item encoder, `{"kind": "tfidf", ...}`.
+        behaviour: settings of a second encoder (kind `behaviour` unless it names one) whose vectors are fused in.
+        behaviour_weight: its share in the squared distances that are quantized; 0 is text alone, 1 behaviour alone.
+        collisions: what keeps two items apart, see `llmrec.indexes.collisions`.
+        seed: of everything random.
+    """
+
+    kind: ClassVar[str]
+
+    encoder: dict[str, Any]
+    behaviour: dict[str, Any] | None = None
+    behaviour_weight: float = Field(default=0.5, ge=0, le=1)
+    collisions: Strategy = "digit"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_encoders(self) -> QuantizedIndex:
+        self._space()  # a misspelt encoder is refused when the recipe is read, not after the data are
+        return self
+
+    @abstractmethod
+    def fit_quantizer(self, vectors: Vectors) -> Quantizer:
+        """Learn from `float32[N, D]`; the same for the same seed, on any number of cores."""
+
+    @abstractmethod
+    def latents(self, vectors: Vectors, state: State) -> Vectors:
+        """`float32[n, E]`: other vectors `float32[n, D]` as they are quantized."""
+
+    def build(self, catalog: Catalog, train: Interactions) -> ItemIndex:
+        """Unique codes for every catalog row, from item texts and train rows only.
+
+        Raises:
+            DataError: an encoder cannot use the catalog.
+            RecipeError: there are fewer codes than items, and `collisions` does not add a level.
+        """
+        encoded = self._space().fit(catalog, train)
+        quantizer = self.fit_quantizer(encoded.vectors)
+        plain, errors = residual_codes(quantizer.latents, quantizer.codebooks)
+        codes, sizes = make_unique(plain, quantizer.latents, quantizer.codebooks, self.collisions)
+        provenance = provenance_of(
+            self.kind,
+            self.settings(),
+            catalog.items,
+            codes,
+            sizes,
+            resolved_by=self.collisions,
+            plain=plain,
+            moved=int((codes[:, : plain.shape[1]] != plain).any(axis=1).sum()),
+            reconstruction_error=errors,
+            **quantizer.report,
+        )
+        codebooks = {f"codebook.{level}": codebook for level, codebook in enumerate(quantizer.codebooks)}
+        state = {f"space.{name}": value for name, value in encoded.state.items()}
+        state |= {f"quantizer.{name}": value for name, value in quantizer.state.items()} | codebooks
+        return ItemIndex(codes, sizes, provenance, state)
+
+    def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:
+        """New items stand where their texts put them, on the nearest code that is still free.
+
+        Raises:
+            RecipeError: there are fewer codes than items.
+        """
+        parts: dict[str, State] = {"space": {}, "quantizer": {}, "codebook": {}}
+        for name, value in index.state.items():
+            part, _, key = name.partition(".")
+            parts[part][key] = value
+        codebooks = [parts["codebook"][str(level)] for level in range(len(parts["codebook"]))]
+        new = Catalog(catalog.table.slice(len(index)))
+        latents = self.latents(self._space().encode(new, parts["space"]), parts["quantizer"])
+        codes = np.vstack([index.codes, free_codes(latents, codebooks, index.codes, index.level_sizes)])
+        return with_added(index, codes, catalog)
+
+    def _space(self) -> ItemSpace:
+        return ItemSpace.parse(self.encoder, self.behaviour, self.behaviour_weight)
+
+
+Levels = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+"""Codebook sizes, first level first."""
+
+
+def residual_codes(latents: Vectors, codebooks: list[Vectors]) -> tuple[Codes, list[float]]:
+    """The nearest entry on every level, each level encoding what the levels before left over.
+
+    Args:
+        latents: `float32[N, E]`. codebooks: one `float32[K, E]` a level.
+
+    Returns:
+        Codes `int32[N, L]`, not unique; and after every level the share of the latents' squared length that is not
+        described yet.
+    """
+    total = float(np.einsum("nd,nd->", latents, latents, dtype=np.float64)) or 1.0
+    residuals, columns, errors = latents, [], []
+    for codebook in codebooks:
+        labels, distances = nearest(residuals, codebook)
+        residuals = residuals - codebook[labels]
+        columns.append(labels)
+        errors.append(round(float(distances.sum(dtype=np.float64)) / total, 6))
+    return np.column_stack(columns), errors
+
+
+def with_added(index: ItemIndex, codes: Codes, catalog: Catalog) -> ItemIndex:
+    """The index with more rows, and a provenance that says so."""
+    made = index.provenance
+    fresh = provenance_of(
+        made["kind"], made["settings"], catalog.items, codes, index.level_sizes, resolved_by="", plain=None
+    )
+    changed = {
+        "items": fresh["items"],
+        "levels": fresh["levels"],
+        "collisions": {**made["collisions"], "after": fresh["collisions"]["after"]},
+        "added": made.get("added", 0) + len(codes) - len(index),
+    }
+    return ItemIndex(codes, index.level_sizes, {**made, **changed}, index.state, index.pieces)
