@@ -23,12 +23,14 @@ class Engine(Protocol):
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
         candidates: Rows | None = None,
+        length_penalty: float = 0.0,
     ) -> ScoredItems:
         """The best k items after each prompt.
 
         Args:
             prompts: `B` lists of token ids, none empty. k: items wanted. beams: prefixes kept at each level.
             excluded: `B` lists of item rows that must not be returned. candidates: the only rows allowed; all if None.
+            length_penalty: scores are divided by (tokens of the code) to this power; 0 leaves them as they are.
 
         Raises:
             DecodingError: a prompt is empty, or the model cannot be decoded.

@@ -36,19 +36,21 @@ class LevelHead:
         self.weight: Tensor = head.weight  # (V, D)
         self.bias: Tensor | None = getattr(head, "bias", None)
 
-    def logits(self, hidden: Tensor, start: int, size: int) -> Tensor:
-        """float32 logits of the vocabulary rows `[start, start + size)`.
+    def rows(self, tokens: slice | Tensor) -> tuple[Tensor, Tensor | None]:
+        """The weight `(size, D)` and bias `(size,)` of some vocabulary rows; views where the rows are a slice."""
+        return self.weight[tokens], None if self.bias is None else self.bias[tokens]
+
+    def logits(self, hidden: Tensor, rows: tuple[Tensor, Tensor | None]) -> Tensor:
+        """float32 logits.
 
         Args:
-            hidden: `(..., D)`.
+            hidden: `(..., D)`. rows: of `rows`.
 
         Returns:
             `(..., size)`.
         """
-        bias = None if self.bias is None else self.bias[start : start + size]
-        logits = torch.nn.functional.linear(hidden, self.weight[start : start + size], bias)
-        return finish_logits(self.model, logits.float())
+        return finish_logits(self.model, torch.nn.functional.linear(hidden, *rows).float())
 
     def log_normalizer(self, hidden: Tensor) -> Tensor:
         """`logsumexp` over the whole vocabulary, `(...)`; what `normalize: vocab` divides by."""
-        return self.logits(hidden, 0, len(self.weight)).logsumexp(-1)
+        return self.logits(hidden, (self.weight, self.bias)).logsumexp(-1)

@@ -23,6 +23,7 @@ class NodeMask:
         closed_for_all: `bool[M]`, nodes without any candidate.
         closed: `int64[n]`, sorted keys `user * M + node` of nodes whose candidates are all excluded for that user.
         excluded: `int64[m]`, sorted keys `user * N + item`.
+        is_candidate: `bool[N]`.
     """
 
     closed_for_all: Tensor
@@ -38,7 +39,7 @@ class NodeMask:
         if candidates is not None:
             is_candidate.zero_()
             is_candidate[torch.as_tensor(candidates, dtype=torch.int64, device=device)] = True
-        totals = trie.item_counts(torch.nonzero(is_candidate).squeeze(1))
+        totals = trie.count_under(is_candidate)
         if excluded is None or len(excluded.values) == 0:
             empty = torch.empty(0, dtype=torch.int64, device=device)
             return cls(totals == 0, empty, empty, is_candidate)
@@ -47,12 +48,13 @@ class NodeMask:
         item_keys = torch.unique(user * items + torch.as_tensor(excluded.values, dtype=torch.int64, device=device))
         counted = item_keys[is_candidate[item_keys % items]]
         user, node = counted // items, trie.leaf_of_item[counted % items]
-        closed = []
-        for _ in range(trie.depth + 1):
-            keys, counts = torch.unique(user * nodes + node, return_counts=True)
-            closed.append(keys[counts >= totals[keys % nodes]])
+        above = []
+        while len(node):  # codes differ in length, so some reach the root earlier
+            above.append(user * nodes + node)
             node = trie.parent[node]
-        return cls(totals == 0, torch.cat(closed).sort().values, item_keys, is_candidate)
+            user, node = user[node >= 0], node[node >= 0]
+        keys, counts = torch.unique(torch.cat(above), return_counts=True) if above else (item_keys[:0], item_keys[:0])
+        return cls(totals == 0, keys[counts >= totals[keys % nodes]], item_keys, is_candidate)
 
     def open_nodes(self, nodes: Tensor) -> Tensor:
         """`bool[B, ...]`: whether user `b` may enter `nodes[b, ...]`."""

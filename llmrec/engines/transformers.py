@@ -1,6 +1,6 @@
 """The embedded engine: constrained decoding in plain PyTorch + transformers, on CPU or GPU.
 
-The prompts of a batch are prefilled once. At each level all beams of a user are fed as query positions of that one
+The prompts of a batch are prefilled once. At each step all beams of a user are fed as query positions of that one
 sequence; a tree mask lets a beam see the prompt and its own ancestors only. Prompt keys and values are never copied or
 reordered per beam, which is what makes ordinary beam search pay for the prompt once a beam.
 """
@@ -14,12 +14,17 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from llmrec.engines.base import Normalize
-from llmrec.engines.beam import LevelLogits, search
+from llmrec.engines.beam import Ranking, search
 from llmrec.engines.head import LevelHead
 from llmrec.engines.mask import NodeMask
+from llmrec.engines.normalize import log_probabilities
 from llmrec.errors import DecodingError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.trie import Trie
 from llmrec.types import Ragged, Rows, ScoredItems
+
+LOGITS_AT_ONCE = 2**25
+"""Logits (128 MB of float32) that are computed at once; a title's vocabulary has thousands of rows."""
 
 
 class TransformersEngine:
@@ -43,6 +48,7 @@ class TransformersEngine:
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
         candidates: Rows | None = None,
+        length_penalty: float = 0.0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
         if any(len(prompt) == 0 for prompt in prompts):
@@ -53,9 +59,10 @@ class TransformersEngine:
         self.model.eval()
         try:
             with torch.inference_mode():
-                stepper = TreeStepper(self.model, self.item_tokenizer, prompts, normalize)
+                stepper = TreeStepper(self.model, self.item_tokenizer, self.trie, prompts, normalize)
                 mask = NodeMask.of(self.trie, len(prompts), excluded, candidates)
-                return search(self.trie, stepper, len(prompts), k, beams, normalize, mask)
+                ranking = Ranking(normalize, length_penalty)
+                return search(self.trie, stepper, len(prompts), k, beams, ranking, mask)
         finally:
             self.model.train(was_training)
 
@@ -67,58 +74,90 @@ class TreeStepper:
         self,
         model: PreTrainedModel,
         item_tokenizer: ItemTokenizer,
+        trie: Trie,
         prompts: Sequence[Sequence[int]],
         normalize: Normalize,
     ) -> None:
-        self.model, self.items, self.normalize = model, item_tokenizer, normalize
+        self.trie, self.items, self.normalize = trie, item_tokenizer, normalize
         self.decoder = model.get_decoder()
         self.head = LevelHead(model)
         self.cache = DynamicCache(config=model.config)
         device = model.device
+        self.token_ids = [torch.from_numpy(ids).to(device) for ids in item_tokenizer.codebooks]
         self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
         width = int(self.lengths.max())
         # Right padding: a prompt's own tokens never see the padding behind them, so prefill needs no mask.
         self.prompt_ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=device)
         columns = torch.arange(width, device=device)
         self.prompt_visible = columns < self.lengths[:, None]  # (B, P)
-        self.ancestors: Tensor | None = None  # (B, K, steps): where each beam's tokens stand in the steps so far
+        self.in_cache = torch.empty(len(prompts), 0, dtype=torch.int64, device=device)  # (B, fed): the nodes behind it
+        self.is_node = torch.empty(len(prompts), 0, dtype=torch.bool, device=device)  # (B, fed): false on padding
 
-    def first(self) -> LevelLogits:
+    def first(self, children: Tensor, real: Tensor) -> Tensor:
+        """See `Stepper.first`."""
         hidden = self.decoder(
             input_ids=self.prompt_ids, past_key_values=self.cache, use_cache=True
         ).last_hidden_state  # (B, P, D)
         last = hidden[torch.arange(len(hidden), device=hidden.device), self.lengths - 1]
-        return self._logits(last[:, None], 0)
+        fed = torch.ones(len(hidden), 1, dtype=torch.bool, device=hidden.device)
+        return self._log_p(last[:, None], torch.zeros_like(fed, dtype=torch.int64), fed, children, real)
 
-    def next(self, level: int, parents: Tensor, codes: Tensor) -> LevelLogits:
-        users, beams = parents.shape
-        own = torch.arange(beams, device=parents.device).expand(users, beams)[..., None]  # (B, K, 1)
-        if self.ancestors is None:
-            self.widths, self.ancestors = [beams], own
-        else:
-            inherited = self.ancestors.gather(1, parents[..., None].expand(-1, -1, self.ancestors.shape[-1]))
-            self.widths, self.ancestors = [*self.widths, beams], torch.cat([inherited, own], dim=-1)
+    def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """See `Stepper.extend`."""
+        self.in_cache = torch.cat([self.in_cache, nodes], 1)
+        self.is_node = torch.cat([self.is_node, fed], 1)
+        depths = self.trie.depths(nodes)  # (B, T)
         hidden = self.decoder(
-            input_ids=codes + self.items.level_starts[level - 1],
-            attention_mask=self._tree_mask(),
-            position_ids=(self.lengths + level - 1)[:, None].expand(users, beams),
+            input_ids=self._tokens(nodes, depths),
+            attention_mask=self._tree_mask(nodes),
+            position_ids=self.lengths[:, None] + depths - 1,
             past_key_values=self.cache,
             use_cache=True,
-        ).last_hidden_state  # (B, K, D)
-        return self._logits(hidden, level)
+        ).last_hidden_state  # (B, T, D)
+        return self._log_p(hidden, depths, fed, children, real)
 
-    def _tree_mask(self) -> Tensor:
-        """`bool[B, 1, K, P + fed]`: a beam sees its user's prompt, its ancestors and itself."""
-        if self.ancestors is None:
-            raise RuntimeError("the tree mask exists only after the first step")
-        beams = self.ancestors.shape[1]
-        parts = [self.prompt_visible[:, None].expand(-1, beams, -1)]
-        for step, width in enumerate(self.widths):
-            slots = torch.arange(width, device=self.ancestors.device)
-            parts.append(self.ancestors[..., step, None] == slots)
-        return torch.cat(parts, dim=-1)[:, None]
+    def _tokens(self, nodes: Tensor, depths: Tensor) -> Tensor:
+        """`int64[B, T]`: the token on the edge into each node; token 0 on padding, which nobody sees."""
+        tokens = torch.zeros_like(nodes)
+        codes = self.trie.code[nodes].long()
+        for book, ids in enumerate(self.token_ids):
+            of_book = self._is_of(book, depths - 1)
+            tokens[of_book] = ids[codes[of_book]]
+        return tokens
 
-    def _logits(self, hidden: Tensor, level: int) -> LevelLogits:
-        start, size = self.items.level_starts[level], self.items.index.level_sizes[level]
-        normalizer = self.head.log_normalizer(hidden) if self.normalize == "vocab" else None
-        return LevelLogits(self.head.logits(hidden, start, size), normalizer)
+    def _is_of(self, book: int, levels: Tensor) -> Tensor:
+        """`bool[...]`: whether codes of these levels are in the codebook; levels of padding are in none."""
+        if self.items.is_text:
+            return (levels >= 0) & (levels < self.items.levels)
+        return levels == book
+
+    def _tree_mask(self, nodes: Tensor) -> Tensor:
+        """`bool[B, 1, T, P + fed]`: a node sees its user's prompt, its ancestors and itself."""
+        before = self.prompt_visible[:, None].expand(-1, nodes.shape[1], -1)
+        above = self.trie.is_under(nodes[:, :, None], self.in_cache[:, None]) & self.is_node[:, None]
+        return torch.cat([before, above], dim=-1)[:, None]
+
+    def _log_p(self, hidden: Tensor, levels: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """`float32[B, T, C]`; each position meets the rows of the level that follows it."""
+        found = torch.full(children.shape, -torch.inf, device=hidden.device)
+        for book in range(len(self.token_ids)):
+            at = fed & self._is_of(book, levels)
+            if not bool(at.any()):
+                continue
+            states, rows = hidden[at], self.head.rows(self.items.rows_of(book))
+            codes, is_child = self.trie.code[children[at]].long(), real[at]
+            size = max(1, LOGITS_AT_ONCE // (len(self.head.weight) if self.normalize == "vocab" else len(rows[0])))
+            parts = [
+                log_probabilities(
+                    self.head.logits(part, rows),
+                    codes_part,
+                    child_part,
+                    self.normalize,
+                    self.head.log_normalizer(part) if self.normalize == "vocab" else None,
+                )
+                for part, codes_part, child_part in zip(
+                    states.split(size), codes.split(size), is_child.split(size), strict=True
+                )
+            ]
+            found[at] = torch.cat(parts)
+        return found

@@ -1,28 +1,28 @@
-"""An item index bound to one Hugging Face tokenizer: item rows <-> new vocabulary tokens, and text that stays text.
+"""An item index bound to one Hugging Face tokenizer: item rows <-> token ids, and text that stays text.
 
 The token of code 12 on the first level is `<a_12>`, on the second `<b_12>`, and so on (the field's habit since TIGER
-and LC-Rec). The tokens of a level have consecutive ids, so a level's codebook is one slice of the head.
+and LC-Rec). The tokens of a level have consecutive ids, so a level's codebook is one slice of the head. An index of
+titles writes items in the words of the base vocabulary instead; only the mark of an item's end is new.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import string
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llmrec.errors import ArtifactError, DecodingError
 from llmrec.indexes.base import ItemIndex
+from llmrec.indexes.plain_text import PlainText
 from llmrec.indexes.trie import Trie
-from llmrec.types import Rows
 
 LETTERS = string.ascii_lowercase
 
@@ -46,22 +46,11 @@ class ItemTokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, index: ItemIndex) -> None:
-        if not tokenizer.is_fast:
-            raise ArtifactError("llmrec needs a fast tokenizer (one with a tokenizer.json). Choose another base model.")
+        plain = PlainText(tokenizer)
+        self.encode_text = plain.encode
         self.tokenizer, self.index = tokenizer, index
-        self.level_starts: list[int] = []
-        for level, size in enumerate(index.level_sizes):
-            found = tokenizer.convert_tokens_to_ids(level_tokens(level, size))
-            ids = [token for token in found if token is not None and token != tokenizer.unk_token_id]
-            if not ids or ids != list(range(ids[0], ids[0] + size)):
-                raise ArtifactError(
-                    f"the tokenizer lacks the item tokens of level {level} ({level_tokens(level, 1)[0]} ...), or holds "
-                    "them in another order. It belongs to another index."
-                )
-            self.level_starts.append(ids[0])
-        self._plain = _without_added_tokens(tokenizer)
-        self._forbidden = frozenset(tokenizer.added_tokens_decoder)
-        self.encode_text = lru_cache(maxsize=100_000)(self._encode_text)
+        self.codebooks = _find_pieces(tokenizer, index.pieces) if index.pieces else _find_levels(tokenizer, index)
+        """The token ids of every codebook, `int64[V]` each: one a level, or one for all levels of a text index."""
 
     @classmethod
     def bind(cls, tokenizer: PreTrainedTokenizerBase, index: ItemIndex) -> ItemTokenizer:
@@ -70,14 +59,12 @@ class ItemTokenizer:
         Raises:
             ArtifactError: the base vocabulary already knows one of them, or there are more levels than letters.
         """
-        if len(index.level_sizes) > len(LETTERS):
-            raise ArtifactError(f"an index of {len(index.level_sizes)} levels; at most {len(LETTERS)} can be written.")
         bound = copy.deepcopy(tokenizer)
-        for level, size in enumerate(index.level_sizes):
-            tokens = level_tokens(level, size)
+        for tokens in _new_tokens(index):
             added = bound.add_tokens([AddedToken(t, normalized=False, special=False) for t in tokens])
-            if added != size:
-                raise ArtifactError(f"the base vocabulary already has {size - added} of {tokens[0]} ... {tokens[-1]}.")
+            if added != len(tokens):
+                missing = len(tokens) - added
+                raise ArtifactError(f"the base vocabulary already has {missing} of {tokens[0]} ... {tokens[-1]}.")
         return cls(bound, index)
 
     @classmethod
@@ -86,54 +73,110 @@ class ItemTokenizer:
         return cls(AutoTokenizer.from_pretrained(folder), ItemIndex.load(folder / "item_index"))
 
     @property
+    def is_text(self) -> bool:
+        """Whether items are written in words that the base model knows."""
+        return self.index.pieces is not None
+
+    @property
     def levels(self) -> int:
+        """Tokens of the longest code."""
         return len(self.index.level_sizes)
 
     @property
     def token_ids(self) -> NDArray[np.int64]:
-        """All item token ids, level by level."""
-        sizes = zip(self.level_starts, self.index.level_sizes, strict=True)
-        return np.concatenate([np.arange(start, start + size) for start, size in sizes])
+        """All token ids that an item's code may have, codebook by codebook."""
+        return np.concatenate(self.codebooks)
+
+    @property
+    def new_token_ids(self) -> NDArray[np.int64]:
+        """Those that the base vocabulary did not have: all, or the end mark of a text index; the last of `token_ids`."""
+        return self.codebooks[0][-1:] if self.is_text else self.token_ids
+
+    def rows_of(self, codebook: int) -> slice | torch.Tensor:
+        """The rows of a codebook in an embedding or a head: a slice where they are one."""
+        ids = self.codebooks[codebook]
+        return torch.from_numpy(ids) if self.is_text else slice(int(ids[0]), int(ids[-1]) + 1)
+
+    @cached_property
+    def codebook_of_token(self) -> NDArray[np.int64]:
+        """`int64[vocabulary]`: the codebook that a token id belongs to, -1 for a word that no item has."""
+        return self._by_token([np.full(len(ids), book) for book, ids in enumerate(self.codebooks)])
+
+    @cached_property
+    def code_of_token(self) -> NDArray[np.int64]:
+        """`int64[vocabulary]`: the code that a token id stands for, -1 for a word that no item has."""
+        return self._by_token([np.arange(len(ids)) for ids in self.codebooks])
+
+    def _by_token(self, values: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        found = np.full(max(len(self.tokenizer), int(self.token_ids.max()) + 1), -1, np.int64)
+        found[self.token_ids] = np.concatenate(values)
+        return found
 
     @cached_property
     def trie(self) -> Trie:
         return Trie.of(self.index)
 
-    def encode(self, rows: Rows | Sequence[int]) -> NDArray[np.int64]:
-        """Item rows `[...]` to token ids `int64[..., L]`."""
-        return self.index.codes[np.asarray(rows, np.int64)].astype(np.int64) + np.asarray(self.level_starts)
+    def encode(self, row: int) -> list[int]:
+        """The token ids of an item's code."""
+        codes = self.index.codes[row]
+        return [int(self.codebooks[self._book(level)][code]) for level, code in enumerate(codes[codes >= 0])]
 
     def decode(self, ids: Sequence[int] | NDArray[np.int64]) -> list[int]:
-        """The rows of the items whose code these `L` token ids are (several for a bucket).
+        """The rows of the items whose code these token ids are (several for a bucket).
 
         Raises:
             DecodingError: no item has this code.
         """
-        if len(ids) != self.levels:
-            raise DecodingError(f"{len(ids)} token ids are no code; a code has {self.levels}.")
         state = torch.tensor(0)
         for level, token in enumerate(ids):
-            state = self.trie.step(state, torch.tensor(int(token) - self.level_starts[level]))
+            known = 0 <= token < len(self.code_of_token) and level < self.levels
+            if not known or self.codebook_of_token[token] != self._book(level):
+                raise DecodingError(f"token {token} at place {level} is no code of an item.")
+            state = self.trie.step(state, torch.tensor(int(self.code_of_token[token])))
+        if not bool(self.trie.is_leaf(state)):
+            raise DecodingError(f"{len(ids)} token ids are the beginning of a code; a code has up to {self.levels}.")
         return [int(row) for row in self.trie.items(state)[0] if row >= 0]
 
     def tokens(self, row: int) -> str:
-        """The code of an item as people write it: `<a_12><b_201><c_7>`."""
-        return "".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(self.index.codes[row]))
+        """The code of an item as people write it: `<a_12><b_201><c_7>`, or the words of its title."""
+        codes = self.index.codes[row]
+        if self.index.pieces is not None:
+            return str(self.tokenizer.decode(self.encode(row)[:-1]))
+        return "".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(codes[codes >= 0]))
 
-    def _encode_text(self, text: str) -> tuple[int, ...]:
-        """Token ids of untrusted text; never a special token and never an item token, whatever the text says."""
-        text = text.encode(errors="replace").decode()  # half of a surrogate pair, as broken JSON has, is no text
-        ids = self._plain.encode(text, add_special_tokens=False).ids
-        if not self._forbidden.isdisjoint(ids):  # a vocabulary may hold the string itself: spell it out
-            letters = (self._plain.encode(letter, add_special_tokens=False).ids for letter in text)
-            ids = [token for letter in letters for token in letter if token not in self._forbidden]
-        return tuple(ids)
+    def _book(self, level: int) -> int:
+        return 0 if self.is_text else level
 
 
-def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The same tokenizer without any added token, so that no text can match one."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    settings["added_tokens"] = []
-    settings["post_processor"] = None
-    settings["truncation"] = settings["padding"] = None
-    return Tokenizer.from_str(json.dumps(settings))
+def _new_tokens(index: ItemIndex) -> list[list[str]]:
+    """What `bind` adds to a vocabulary."""
+    if index.pieces is not None:
+        return [[index.pieces[-1]]]
+    if len(index.level_sizes) > len(LETTERS):
+        raise ArtifactError(f"an index of {len(index.level_sizes)} levels; at most {len(LETTERS)} can be written.")
+    return [level_tokens(level, size) for level, size in enumerate(index.level_sizes)]
+
+
+def _find_levels(tokenizer: PreTrainedTokenizerBase, index: ItemIndex) -> tuple[NDArray[np.int64], ...]:
+    codebooks = []
+    for level, tokens in enumerate(_new_tokens(index)):
+        found = tokenizer.convert_tokens_to_ids(tokens)
+        ids = [token for token in found if token is not None and token != tokenizer.unk_token_id]
+        if not ids or ids != list(range(ids[0], ids[0] + len(tokens))):
+            raise ArtifactError(
+                f"the tokenizer lacks the item tokens of level {level} ({tokens[0]} ...), or holds them in another "
+                "order. It belongs to another index."
+            )
+        codebooks.append(np.asarray(ids, np.int64))
+    return tuple(codebooks)
+
+
+def _find_pieces(tokenizer: PreTrainedTokenizerBase, pieces: tuple[str, ...]) -> tuple[NDArray[np.int64], ...]:
+    found = tokenizer.convert_tokens_to_ids(list(pieces))
+    for piece, token in zip(pieces, found, strict=True):
+        if token is None or (token == tokenizer.unk_token_id and piece != tokenizer.unk_token):
+            raise ArtifactError(
+                f"the tokenizer lacks the piece {piece!r} of the titles. Build the index with the tokenizer of the base "
+                "model: index.tokenizer and model.name must agree."
+            )
+    return (np.asarray(found, np.int64),)

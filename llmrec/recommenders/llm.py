@@ -37,11 +37,14 @@ class Decoding(Component):
     Args:
         beams: prefixes kept at each level; at least k are used. normalize: what a score means, see `Normalize`.
         batch_size: users decoded at once.
+        length_penalty: for codes of different lengths, such as titles: the log-probability is divided by the number of
+            tokens to this power (as in `transformers`); 0, the default, is the plain log-probability.
     """
 
     beams: int = Field(20, ge=1)
     normalize: Normalize = "codebook"
     batch_size: int = Field(64, ge=1)
+    length_penalty: float = Field(0.0, ge=0)
 
 
 class LLMRecommender:
@@ -95,6 +98,7 @@ class LLMRecommender:
                     self.decoding.normalize,
                     Ragged.from_lists(chosen) if exclude_seen else None,
                     allowed,
+                    self.decoding.length_penalty,
                 )
                 rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
                 bar.update(len(users))

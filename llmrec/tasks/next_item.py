@@ -81,8 +81,8 @@ class NextItemTask:
     def single(self, history: Rows | Sequence[int], target: int) -> Sample:
         """One history and its next item; loss on the target's code only."""
         prompt = self.prompt(history)
-        code = [int(token) for token in self.items.encode([target])[0]]
-        return Sample(prompt + code, [-1] * len(prompt) + list(range(self.items.levels)))
+        code = self.items.encode(target)
+        return Sample(prompt + code, [-1] * len(prompt) + list(range(len(code))))
 
     def _sample(self, rows: Rows, first_trained: int) -> Sample:
         ids, levels = self._encode(rows)
@@ -94,14 +94,11 @@ class NextItemTask:
 
     def _encode(self, rows: Rows | Sequence[int]) -> tuple[list[int], list[int]]:
         segments = self.template.segments([self._item(int(row)) for row in rows])
-        return encode_segments(segments, self._encode_template, self.items.encode_text, self._encode_item)
+        return encode_segments(segments, self._encode_template, self.items.encode_text, self.items.encode)
 
     def _item_uncached(self, row: int) -> dict[str, Any]:
         columns = {name: without_fences(value) for name, value in self.catalog.record(row).items()}
         return {**columns, "code": ItemCode(row)}
-
-    def _encode_item(self, row: int) -> list[int]:
-        return [int(token) for token in self.items.encode([row])[0]]
 
     def _encode_template_uncached(self, text: str) -> tuple[int, ...]:
         return tuple(self.items.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -113,7 +110,7 @@ class NextItemTask:
         """
         rows = [row % len(self.catalog) for row in range(3)]
         for length in range(3):
-            expected = self._encode(rows[:length])[0] + self._encode_item(rows[length])
+            expected = self._encode(rows[:length])[0] + self.items.encode(rows[length])
             ids, levels = self._encode(rows[: length + 1])
             if ids[: len(expected)] != expected or levels.count(0) != length + 1:
                 return False

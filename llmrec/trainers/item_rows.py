@@ -30,13 +30,14 @@ def add_item_rows(model: PreTrainedModel, items: ItemTokenizer, catalog: Catalog
     Args:
         model: a base model. items: the bound tokenizer. catalog: the titles.
         init: `text`: the mean embedding of the titles under a code, what is left of it on each deeper level, scaled to
-            `LENGTH` of a word's row; `default`: Hugging Face's own (a draw around the mean of all rows).
+            `LENGTH` of a word's row; `default`: Hugging Face's own (a draw around the mean of all rows). Titles are
+            words, which have their rows already; the mark of their end begins by Hugging Face's rule.
         seed: of the random part.
     """
     torch.manual_seed(seed)
     rows_needed = max(len(items.tokenizer), model.get_input_embeddings().weight.shape[0])
     model.resize_token_embeddings(rows_needed, mean_resizing=True)
-    if init == "default":
+    if init == "default" or items.is_text:
         return
     embeddings = model.get_input_embeddings().weight.data  # (V, D)
     rows = _rows_from_text(embeddings, items, catalog, seed)
@@ -47,7 +48,7 @@ def add_item_rows(model: PreTrainedModel, items: ItemTokenizer, catalog: Catalog
 
 
 def _usual_norm(weight: Tensor, items: ItemTokenizer) -> Tensor:
-    return weight[: items.level_starts[0]].float().norm(dim=1).median()
+    return weight[: items.new_token_ids.min()].float().norm(dim=1).median()
 
 
 def _rows_from_text(embeddings: Tensor, items: ItemTokenizer, catalog: Catalog, seed: int) -> Tensor:
@@ -78,37 +79,41 @@ class ItemRowsEmbedding(nn.Embedding):
 
     Args:
         base: the embedding to take over (its weight stays shared with a tied head).
-        first: id of the first item token; all item tokens follow it. count: how many.
+        ids: `int64[n]`, the token ids that items are written in.
     """
 
-    def __init__(self, base: nn.Embedding, first: int, count: int) -> None:
+    ids: Tensor
+    place: Tensor  # (V,): the item row of a token, or -1
+
+    def __init__(self, base: nn.Embedding, ids: Tensor) -> None:
         super().__init__(base.num_embeddings, base.embedding_dim, base.padding_idx, _weight=base.weight)
         self.weight = base.weight  # the same parameter, so that tying survives
         self.weight.requires_grad_(False)
-        self.first = first
         self.replaced = (base,)  # in a tuple, so that it is no submodule
         self.scale = getattr(base, "embed_scale", None)  # Gemma multiplies its embeddings
-        self.item_rows = nn.Parameter(base.weight.data[first : first + count].clone())
+        place = torch.full((base.num_embeddings,), -1)
+        place[ids] = torch.arange(len(ids))
+        device = base.weight.device
+        self.register_buffer("ids", ids.to(device), persistent=False)
+        self.register_buffer("place", place.to(device), persistent=False)
+        self.item_rows = nn.Parameter(base.weight.data[self.ids].clone())
 
     def forward(self, input: Tensor) -> Tensor:
         """`(..., D)` for ids `(...)`."""
-        of_items = input - self.first
-        is_item = (of_items >= 0) & (of_items < len(self.item_rows))
-        rows = nn.functional.embedding(of_items.clamp(0, len(self.item_rows) - 1), self.item_rows)
-        found = torch.where(is_item[..., None], rows, nn.functional.embedding(input, self.weight))
+        place = self.place[input]
+        rows = nn.functional.embedding(place.clamp(min=0), self.item_rows)
+        found = torch.where((place >= 0)[..., None], rows, nn.functional.embedding(input, self.weight))
         return found if self.scale is None else found * torch.as_tensor(self.scale).to(found.dtype)
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Copy the trained rows into the full weight (and so into a tied head)."""
-        self.weight[self.first : self.first + len(self.item_rows)] = self.item_rows
+        self.weight[self.ids] = self.item_rows
 
 
 def train_item_rows_only(model: PreTrainedModel, items: ItemTokenizer) -> None:
     """Replace the input embedding by an `ItemRowsEmbedding`, in place."""
-    model.set_input_embeddings(
-        ItemRowsEmbedding(model.get_input_embeddings(), items.level_starts[0], len(items.token_ids))
-    )
+    model.set_input_embeddings(ItemRowsEmbedding(model.get_input_embeddings(), torch.from_numpy(items.token_ids)))
 
 
 def restore_embedding(model: PreTrainedModel) -> None:
@@ -120,15 +125,26 @@ def restore_embedding(model: PreTrainedModel) -> None:
         model.requires_grad_(True)
 
 
-def item_head_rows(model: PreTrainedModel, items: ItemTokenizer) -> Tensor:
-    """The head's rows of all item tokens, `(item tokens, D)`, in the tensor that receives the gradient."""
-    first, count = items.level_starts[0], len(items.token_ids)
+def trained_item_rows(model: PreTrainedModel) -> nn.Parameter | None:
+    """The parameter that holds the item rows of the head and nothing else; None where they are part of a larger one."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if (adapter := getattr(head, "token_adapter", None)) is not None:  # PEFT's trainable_token_indices
-        return adapter.trainable_tokens_delta[adapter.active_adapters[0]]
+        rows: nn.Parameter = adapter.trainable_tokens_delta[adapter.active_adapters[0]]
+        return rows
     if isinstance(embedding, ItemRowsEmbedding) and embedding.weight is head.weight:
         return embedding.item_rows
-    return head.weight[first : first + count]
+    return None
+
+
+def item_head_rows(model: PreTrainedModel, items: ItemTokenizer) -> Tensor:
+    """The head's rows of all item tokens, `(item tokens, D)` in the order of `items.token_ids`, with their gradient."""
+    rows, weight = trained_item_rows(model), model.get_output_embeddings().weight
+    if rows is None:
+        return torch.cat([weight[items.rows_of(book)] for book in range(len(items.codebooks))])
+    if len(rows) == len(items.token_ids):
+        return rows
+    old = torch.from_numpy(items.token_ids[: -len(rows)]).to(weight.device)  # LoRA on titles: words, then their end
+    return torch.cat([weight[old], rows.to(weight.dtype)])
 
 
 def model_for_decoding(bare: PreTrainedModel) -> PreTrainedModel:

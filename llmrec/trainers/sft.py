@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
+    TrainerCallback,
     TrainerControl,
 )
 from transformers.modeling_outputs import CausalLMOutput
@@ -40,6 +42,7 @@ from llmrec.trainers.item_rows import (
     model_for_decoding,
     restore_embedding,
     train_item_rows_only,
+    trained_item_rows,
 )
 from llmrec.trainers.losses.level_softmax import level_softmax_loss
 from llmrec.trainers.samples import IGNORED, PadRight, training_dataset
@@ -131,6 +134,7 @@ class SFT(Component):
         seed: int,
         decoding: Decoding | None = None,
         exclude_seen: bool = True,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> tuple[LLMRecommender, dict[str, Any]]:
         """Fine-tune a base model; resumes from the last checkpoint in `output` if there is one.
 
@@ -138,6 +142,7 @@ class SFT(Component):
             model: a base model without item rows. task: prompts and codes. train: train rows only.
             valid: validation questions. output: folder of checkpoints. seed: of rows, order and dropout.
             decoding: how validation decodes, and how the result will. exclude_seen: in validation.
+            callbacks: more of them for the Trainer.
 
         Returns:
             The recommender (of the best evaluation), and the log: every evaluation, the loss, seconds, tokens.
@@ -156,6 +161,7 @@ class SFT(Component):
             valid=valid.sample(self.valid_users, seed),
             decoding=decoding,
             exclude_seen=exclude_seen,
+            callbacks=callbacks,
         )
         with dropout(trainer.bare_model, self.dropout):
             result = trainer.train(resume_from_checkpoint=_last_checkpoint(output))
@@ -181,11 +187,12 @@ class RecommenderTrainer(SFTTrainer):
         valid: Examples,
         decoding: Decoding,
         exclude_seen: bool,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.task, self.settings, self.valid = task, settings, valid
         self.decoding, self.exclude_seen = decoding, exclude_seen
         tokenizer = task.items.tokenizer
-        callbacks = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+        stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
         super().__init__(
             model=model,
             args=args,
@@ -194,7 +201,7 @@ class RecommenderTrainer(SFTTrainer):
             processing_class=tokenizer,
             data_collator=PadRight(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0),
             peft_config=_lora_config(settings, model, task.items) if settings.tuning == "lora" else None,
-            callbacks=callbacks,
+            callbacks=[*stopping, *callbacks],
         )
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
@@ -242,7 +249,7 @@ class RecommenderTrainer(SFTTrainer):
         """The Trainer's optimizer; the item rows get their own learning rate and no decay."""
         optimizer = super().create_optimizer(*args, **kwargs)
         if self.settings.item_rows_lr is not None:
-            rows = item_head_rows(self.bare_model, self.task.items)
+            rows = trained_item_rows(self.bare_model)
             for group in list(optimizer.param_groups):
                 if any(parameter is rows for parameter in group["params"]):
                     group["params"] = [parameter for parameter in group["params"] if parameter is not rows]
@@ -292,7 +299,7 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
 
 def _lora_config(settings: SFT, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig:
     """PEFT's configuration with the item rows trainable, in the embedding and in the head (PEFT follows tying)."""
-    ids = items.token_ids.tolist()
+    ids = items.new_token_ids.tolist()
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     holders = [embedding] if head.weight is embedding.weight else [embedding, head]
     names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in holders]

@@ -99,15 +99,14 @@ def test_scores_are_those_of_a_plain_forward_pass(finished: Run) -> None:
             logits = model(torch.tensor([prompt + code])).logits[0, len(prompt) - 1 : -1].float()
         expected = 0.0
         for level, token in enumerate(code):
-            codebook = slice(items.level_starts[level], items.level_starts[level] + items.index.level_sizes[level])
-            expected += float(logits[level, token] - logits[level, codebook].logsumexp(0))
+            expected += float(logits[level, token] - logits[level, items.rows_of(level)].logsumexp(0))
         assert score == pytest.approx(expected, abs=1e-3)
 
 
 def test_words_still_mean_what_they_meant(finished: Run) -> None:
     """The base vocabulary is untouched: text has the ids it had, and they are below the item tokens'."""
     items = finished.model.task.items
-    assert items.level_starts[0] >= 49152
+    assert items.token_ids.min() >= 49152
     ids = items.tokenizer("What comes next? <|im_end|>", add_special_tokens=False)["input_ids"]
     assert max(ids) < 49152
     assert items.tokenizer.decode(ids) == "What comes next? <|im_end|>"

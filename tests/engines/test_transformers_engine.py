@@ -23,20 +23,20 @@ def brute_force(world: TinyWorld, prompt: list[int], normalize: str) -> np.ndarr
     scores = []
     codes = world.index.codes
     for row in range(len(codes)):
-        ids = [*prompt, *world.items.encode([row])[0].tolist()]
+        ids = [*prompt, *world.items.encode(row)]
         with torch.inference_mode():
             logits = world.model(torch.tensor([ids])).logits[0].double()
         total = 0.0
-        for level, start in enumerate(world.items.level_starts):
+        for level, token in enumerate(ids[len(prompt) :]):
             said = logits[len(prompt) + level - 1]
-            token = ids[len(prompt) + level]
+            book = world.items.codebooks[0 if world.items.is_text else level]
             if normalize == "codebook":
-                among = said[start : start + world.index.level_sizes[level]]
+                among = said[book]
             elif normalize == "vocab":
                 among = said
             else:
                 same_prefix = (codes[:, :level] == codes[row, :level]).all(axis=1)
-                among = said[[start + int(code) for code in np.unique(codes[same_prefix, level])]]
+                among = said[book[np.unique(codes[same_prefix, level])]]
             total += float(said[token] - among.logsumexp(0))
         scores.append(total)
     return np.array(scores)

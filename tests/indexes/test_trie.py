@@ -81,10 +81,10 @@ def test_an_unknown_prefix_is_an_error(index: ItemIndex, code: list[int]) -> Non
 
 @settings(deadline=None)
 @given(indexes(), st.data())
-def test_item_counts_are_those_of_the_prefixes(index: ItemIndex, data: st.DataObject) -> None:
+def test_counts_are_those_of_the_prefixes(index: ItemIndex, data: st.DataObject) -> None:
     trie = Trie.of(index)
     chosen = data.draw(st.lists(st.integers(0, len(index) - 1), unique=True))
-    counts = trie.item_counts(torch.tensor(chosen, dtype=torch.int64))
+    counts = trie.count_under(torch.isin(torch.arange(len(index)), torch.tensor(chosen, dtype=torch.int64)))
     assert len(counts) == len(prefixes_of(index))
     for prefix in prefixes_of(index):
         assert counts[follow(trie, prefix)] == len(set(chosen) & set(items_under(index, prefix)))
@@ -139,7 +139,7 @@ def test_one_item(levels: int) -> None:
 def test_one_level_with_all_items_in_one_bucket() -> None:
     trie = Trie.of(ItemIndex(np.ones((4, 1), np.int32), (2,)))
     assert known(*trie.items(torch.tensor([1]))) == [0, 1, 2, 3]
-    assert trie.item_counts(torch.tensor([1, 3])).tolist() == [2, 2]
+    assert trie.count_under(torch.tensor([False, True, False, True])).tolist() == [2, 2]
 
 
 def test_no_item_leaves_nothing_to_choose() -> None:

@@ -56,7 +56,7 @@ def words(items: ItemTokenizer, text: str) -> list[int]:
 
 
 def code(items: ItemTokenizer, row: int) -> list[int]:
-    return [int(token) for token in items.encode([row])[0]]
+    return items.encode(row)
 
 
 def test_the_words_may_be_control_tokens_and_the_titles_may_not(catalog: Catalog, items: ItemTokenizer) -> None:
@@ -128,8 +128,7 @@ def test_windows_train_every_position_once_with_context(
 
 def items_of(items: ItemTokenizer, sample: Sample) -> tuple[list[int], list[bool]]:
     """The items in a sample, and whether each is trained (all of its levels or none)."""
-    first = items.level_starts[0]
-    places = [place for place, token in enumerate(sample.input_ids) if first <= token < items.level_starts[1]]
+    places = [place for place, token in enumerate(sample.input_ids) if token in items.codebooks[0]]
     levels = [sample.levels[place : place + items.levels] for place in places]
     assert all(found in ([0, 1], [-1, -1]) for found in levels)
     assert sum(level >= 0 for level in sample.levels) == items.levels * sum(found == [0, 1] for found in levels)

@@ -31,25 +31,22 @@ def level_softmax_loss(
     """Sum of the negative log-likelihoods.
 
     Args:
-        model: for what it does to its logits. items: the levels.
-        rows: `(item tokens, D)` head rows, level by level. hidden: `(n, D)`, the states that predict.
+        model: for what it does to its logits. items: the codebooks.
+        rows: `(item tokens, D)` head rows, codebook by codebook. hidden: `(n, D)`, the states that predict.
         targets: `int64[n]`, item token ids. label_smoothing: share of the target spread over the codebook.
 
     Returns:
         A scalar in nats, summed over the `n` positions.
     """
     total = hidden.new_zeros((), dtype=torch.float32)
-    codes = targets - items.level_starts[0]
-    start = 0
-    for size in items.index.level_sizes:
-        at_level = (codes >= start) & (codes < start + size)
+    token = targets.cpu()
+    codebook = torch.from_numpy(items.codebook_of_token)[token].to(hidden.device)
+    code = torch.from_numpy(items.code_of_token)[token].to(hidden.device)
+    for book, book_rows in enumerate(rows.split([len(ids) for ids in items.codebooks])):
+        at_level = codebook == book
         if bool(at_level.any()):
-            logits = functional.linear(hidden[at_level], rows[start : start + size])
+            logits = functional.linear(hidden[at_level], book_rows)
             total = total + functional.cross_entropy(
-                finish_logits(model, logits.float()),
-                codes[at_level] - start,
-                reduction="sum",
-                label_smoothing=label_smoothing,
+                finish_logits(model, logits.float()), code[at_level], reduction="sum", label_smoothing=label_smoothing
             )
-        start += size
     return total
