@@ -105,9 +105,11 @@ def locate(name: str) -> Origin:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of `locate(name)`."""
+    """The tokenizer of `locate(name)`, or of a folder that holds nothing else."""
     from transformers import AutoTokenizer
 
+    if Path(name, "tokenizer.json").is_file():
+        return AutoTokenizer.from_pretrained(name)
     origin = locate(name)
     return AutoTokenizer.from_pretrained(origin.location, **origin.arguments)
 

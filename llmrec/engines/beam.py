@@ -129,7 +129,6 @@ class Steps:
 
 def _steps(trie: Trie, nodes: Tensor, kept: Tensor) -> Steps:
     """The nodes `int64[B, K]` with their runs; a leaf at the end of a run need not be fed, only scored."""
-    users, beams = nodes.shape
     chain, valid, here = [nodes], [kept], nodes
     for _ in range(trie.longest_run):
         goes_on = valid[-1] & (here != trie.run_end[here])
@@ -146,7 +145,7 @@ def _steps(trie: Trie, nodes: Tensor, kept: Tensor) -> Steps:
     fed = flat_on.gather(1, order)
     ends = lengths.cumsum(1) - 1  # (B, K), where each beam's last node stands
     beam = (order // grid.shape[-1]).masked_fill(~fed, 0)
-    places = torch.arange(order.shape[1], device=nodes.device).expand(users, -1)
+    places = torch.arange(order.shape[1], device=nodes.device).expand(len(nodes), -1)
     last = fed & (ends.gather(1, beam) == places)
     packed = grid.flatten(1).gather(1, order).masked_fill(~fed, ROOT)
     return Steps(packed, fed, beam, last, ends.clamp(min=0))

@@ -89,7 +89,7 @@ class ItemTokenizer:
 
     @property
     def new_token_ids(self) -> NDArray[np.int64]:
-        """Those that the base vocabulary did not have: all, or the end mark of a text index; the last of `token_ids`."""
+        """Those that the base vocabulary lacked: all, or the end mark of a text index; the last of `token_ids`."""
         return self.codebooks[0][-1:] if self.is_text else self.token_ids
 
     def rows_of(self, codebook: int) -> slice | torch.Tensor:

@@ -19,7 +19,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import leave_one_out
 from llmrec.errors import ArtifactError, RecipeError
-from llmrec.indexes.base import Indexer, ItemIndex
+from llmrec.indexes.base import END, Indexer, ItemIndex
 from llmrec.indexes.trie import Trie
 
 TOPICS = ("phone handset cordless", "paper printer white", "pen blue ink", "chair leather black", "lamp desk light")
@@ -85,8 +85,10 @@ class IndexContract:
         index = self.built(tmp_path)
         assert index.codes.dtype == np.int32
         assert index.codes.shape == (ITEMS, len(index.level_sizes))
-        assert (index.codes >= 0).all()
-        assert (index.codes < np.asarray(index.level_sizes)).all()
+        inside = (index.codes >= 0) & (index.codes < np.asarray(index.level_sizes))
+        assert (inside | (index.codes == END)).all()
+        assert (inside.sum(axis=1) == index.lengths).all()
+        assert (index.lengths >= 1).all()
 
     def test_collisions_are_none_or_counted(self, tmp_path: Path) -> None:
         index = self.built(tmp_path)
@@ -118,7 +120,7 @@ class IndexContract:
         assert index.provenance["settings"]
         assert [level["size"] for level in index.provenance["levels"]] == list(index.level_sizes)
         for column, level in zip(index.codes.T, index.provenance["levels"], strict=True):
-            assert level["used"] == len(set(column.tolist()))
+            assert level["used"] == len(set(column.tolist()) - {END})
             assert 1 <= level["perplexity"] <= level["used"] + 1e-3
 
     def test_later_items_get_free_codes_and_nobody_moves(self, tmp_path: Path) -> None:

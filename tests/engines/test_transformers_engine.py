@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.title import TitleIndex
 from llmrec.types import Ragged
 
 TOLERANCE = 1e-4  # float32, nats
@@ -121,3 +127,73 @@ def test_the_model_is_left_in_the_mode_it_was_in(tiny_world: TinyWorld) -> None:
     TransformersEngine(tiny_world.model, tiny_world.items).decode([[1]], k=1, beams=1)
     assert tiny_world.model.training
     tiny_world.model.eval()
+
+
+def titled_world(titles: list[str], folder: Path, seed: int = 0) -> TinyWorld:
+    """Items written in words, whose codes differ in length and share long beginnings."""
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(len(titles))], "title": titles}))
+    train = Interactions.from_columns(pa.array(["u"]), catalog.items.ids[:1], np.zeros(1, np.int64), catalog.items)
+    index = TitleIndex(tokenizer=str(folder)).build(catalog, train)
+    items = ItemTokenizer.bind(tokenizer, index)
+    return TinyWorld(catalog, index, items, make_tiny_model(len(items.tokenizer), seed))
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7])
+@pytest.mark.parametrize("normalize", ["codebook", "children", "vocab"])
+@settings(max_examples=8, deadline=None)
+@given(
+    titles=st.lists(st.text(alphabet="ab", min_size=1, max_size=9), min_size=1, max_size=14),
+    beams=st.integers(1, 6),
+    data=st.data(),
+)
+def test_titles_equal_brute_force(
+    tmp_path_factory: pytest.TempPathFactory,
+    normalize: str,
+    length_penalty: float,
+    titles: list[str],
+    beams: int,
+    data: st.DataObject,
+) -> None:
+    world = titled_world(titles, tmp_path_factory.mktemp("titles"))
+    count = len(titles)
+    excluded = [data.draw(st.sets(st.integers(0, count - 1))) for _ in PROMPTS]
+    k = data.draw(st.integers(1, count + 1))
+    engine = TransformersEngine(world.model, world.items)
+    closed = Ragged.from_lists([np.array(sorted(rows), np.int32) for rows in excluded])
+    few = engine.decode(PROMPTS, k, beams, normalize, closed, length_penalty=length_penalty)
+    all_of_them = engine.decode(PROMPTS, k, count + 1, normalize, closed, length_penalty=length_penalty)
+    assert all_of_them.exact.all()
+    for user, prompt in enumerate(PROMPTS):
+        expected = brute_force(world, prompt, normalize) / world.index.lengths**length_penalty
+        expected[list(excluded[user])] = -np.inf
+        best = np.argsort(-expected, kind="stable")[: min(k, count - len(excluded[user]))]
+        np.testing.assert_allclose(all_of_them.scores[user][: len(best)], expected[best], atol=5e-4)
+        assert (all_of_them.rows[user][len(best) :] == -1).all()
+        rows = few.rows[user][few.rows[user] >= 0]
+        assert len(set(rows.tolist())) == len(rows)
+        assert not set(rows.tolist()) & excluded[user]
+        np.testing.assert_allclose(few.scores[user][: len(rows)], expected[rows], atol=5e-4)  # a score is never a guess
+        if few.exact[user]:
+            np.testing.assert_allclose(few.scores[user][: len(best)], expected[best], atol=5e-4)
+
+
+@pytest.mark.parametrize(("normalize", "passes"), [("codebook", [20, 6 + 3]), ("children", [20])])
+def test_a_run_is_one_pass_and_certain_ones_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, normalize: str, passes: list[int]
+) -> None:
+    """`abcdef` and `xyz`: after the prompt (20 tokens) one pass of 6 + 3 letters scores both."""
+    world = titled_world(["abcdef", "xyz"], tmp_path)
+    widths = []
+    decoder = world.model.get_decoder()
+    forward = decoder.forward
+
+    def counting(*args: object, input_ids: torch.Tensor, **kwargs: object) -> object:
+        widths.append(input_ids.shape[1])
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", counting)
+    found = TransformersEngine(world.model, world.items).decode([list(range(20))], 2, 4, normalize)
+    assert sorted(found.rows[0].tolist()) == [0, 1]
+    assert widths == passes  # the last letter is fed too: it says how likely the end is

@@ -5,10 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 from contracts.index_contract import IndexContract, clustered_world
 from pyarrow import parquet
+from worlds import make_tiny_tokenizer
 
 from llmrec.indexes.base import Indexer
 from llmrec.indexes.published import PublishedIndex
 from llmrec.indexes.rqkmeans import RQKMeansIndex
+from llmrec.indexes.title import TitleIndex
 
 
 class TestRQKMeansDigit(IndexContract):
@@ -35,3 +37,9 @@ class TestPublished(IndexContract):
         codes = [f"<a_{row % 7}><b_{row // 7 % 4}>" for row in range(len(ids))]
         parquet.write_table(pa.table({"item_id": ids, "sid": codes}), folder / "sids.parquet")
         return PublishedIndex(path=folder / "sids.parquet")
+
+
+class TestTitle(IndexContract):
+    def make(self, folder: Path) -> Indexer:
+        make_tiny_tokenizer().save_pretrained(folder / "tokenizer")
+        return TitleIndex(tokenizer=str(folder / "tokenizer"), max_tokens=40)
