@@ -216,7 +216,7 @@ def execute(block: Block, namespace: dict[str, Any], tiny_model: str) -> None:
 def test_the_walked_example_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("contributing")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(REGISTRY["index"], "random", "contributing:RandomIndex")
+    monkeypatch.setitem(REGISTRY["index"], "hashed", "contributing:HashedIndex")
     checked = 0
     for block in blocks_of("CONTRIBUTING.md"):
         if block.language == "python":
@@ -224,7 +224,7 @@ def test_the_walked_example_keeps_the_contract(tmp_path: Path, monkeypatch: pyte
         elif block.language == "yaml":
             check_recipe(block, tmp_path)
             checked += 1
-    contract = module.TestRandom()
+    contract = module.TestHashed()
     assert isinstance(contract, IndexContract)
     tests = [name for name in dir(contract) if name.startswith("test_")]
     for number, name in enumerate(tests):

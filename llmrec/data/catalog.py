@@ -62,3 +62,30 @@ class Catalog:
 
     def take(self, rows: Rows) -> Catalog:
         return Catalog(self.table.take(pa.array(np.asarray(rows))))
+
+    def append(self, items: Catalog) -> Catalog:
+        """These items, and others behind them with the same columns; what the others do not say stays empty.
+
+        Raises:
+            DataError: an id is there already, or a column has values of another type.
+        """
+        known = set(self.items.ids.to_pylist()) & set(items.items.ids.to_pylist())
+        if known:
+            raise DataError(
+                f"item '{min(known)}' is in the catalog already ({len(known)} such items).", fix="Leave these rows out."
+            )
+        columns = {}
+        for field in self.table.schema:
+            more = items.table[field.name] if field.name in items.table.column_names else pa.nulls(len(items))
+            try:
+                columns[field.name] = pa.chunked_array([*self.table[field.name].chunks, *_cast(more, field.type)])
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DataError(
+                    f"the new values are no {field.type} ({error}).", column=field.name, fix="Give the same type."
+                ) from error
+        return Catalog(pa.table(columns, schema=self.table.schema))
+
+
+def _cast(column: pa.Array | pa.ChunkedArray, to: pa.DataType) -> list[pa.Array]:
+    cast = column.cast(to)
+    return list(cast.chunks) if isinstance(cast, pa.ChunkedArray) else [cast]

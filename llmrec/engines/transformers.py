@@ -145,7 +145,7 @@ class TreeStepper:
             if not bool(at.any()):
                 continue
             states, rows = hidden[at], self.head.rows(self.items.rows_of(book))
-            codes, is_child = self.trie.code[children[at]].long(), real[at]
+            codes, is_child = self.trie.scored_as[children[at]].long(), real[at]
             size = max(1, LOGITS_AT_ONCE // (len(self.head.weight) if self.normalize == "vocab" else len(rows[0])))
             parts = [
                 log_probabilities(

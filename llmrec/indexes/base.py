@@ -10,13 +10,22 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.encoders.base import State
 from llmrec.errors import ArtifactError
+from llmrec.indexes.files import (
+    MOST_HEAD_BYTES,
+    UNREADABLE,
+    check_list,
+    check_provenance,
+    check_sizes,
+    read_codes,
+    read_json,
+    read_state,
+)
 from llmrec.indexes.provenance import items_digest
 from llmrec.registry import build
 
@@ -35,6 +44,8 @@ class ItemIndex:
         state: named arrays that `add` needs to place items that come later.
         pieces: for an index of texts, the token strings that the codes stand for, one list for all levels, the mark of
             an item's end last; None where codes become new tokens.
+        stand_ins: `int32[A, L]`, for the last `A` items, which came when the model was trained already: the trained code
+            that is scored in place of theirs (see `llmrec.indexes.newcomers`); None where there is no such item.
 
     Raises:
         ArtifactError: shapes or values disagree.
@@ -45,26 +56,23 @@ class ItemIndex:
     provenance: dict[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=dict)
     pieces: tuple[str, ...] | None = None
+    stand_ins: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        if self.codes.ndim != 2 or self.codes.shape[1] != len(self.level_sizes):
+        if self.codes.dtype != np.int32:
+            raise ArtifactError(f"codes are {self.codes.dtype}, not int32. Rebuild the index.")
+        if self.codes.ndim != 2 or not self.level_sizes or self.codes.shape[1] != len(self.level_sizes):
             raise ArtifactError(
                 f"codes of shape {self.codes.shape} do not fit {len(self.level_sizes)} levels. Rebuild the index."
             )
-        ended = self.codes == END
-        wrong = (self.codes < END) | (self.codes >= np.asarray(self.level_sizes))
-        wrong[:, :1] |= ended[:, :1]
-        wrong[:, 1:] |= ended[:, :-1] & ~ended[:, 1:]
-        if wrong.any():
-            row, level = np.argwhere(wrong)[0]
-            raise ArtifactError(
-                f"item row {row} has code {self.codes[row, level]} on level {level}, allowed is 0 to "
-                f"{self.level_sizes[level] - 1}. Rebuild the index."
-            )
-        if self.pieces is not None and {len(self.pieces)} != set(self.level_sizes):
-            raise ArtifactError(
-                f"{len(self.pieces)} pieces do not fit levels of {self.level_sizes} codes. Rebuild the index."
-            )
+        check_sizes(self.level_sizes, len(self.codes), self.pieces)
+        _check_codes(self.codes, self.level_sizes, "item row")
+        if self.stand_ins is not None:
+            if self.stand_ins.dtype != np.int32 or self.stand_ins.shape[1:] != self.codes.shape[1:]:
+                raise ArtifactError("the stand-ins of the new items are no codes of this index. Rebuild the index.")
+            if not len(self.stand_ins) < len(self.codes):
+                raise ArtifactError(f"{len(self.stand_ins)} of {len(self)} items are new. Rebuild the index.")
+            _check_codes(self.stand_ins, self.level_sizes, "the stand-in of new item")
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -81,9 +89,13 @@ class ItemIndex:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over codes, sizes and pieces, the identity of an index."""
-        head = json.dumps([self.codes.shape, self.level_sizes, self.pieces]).encode()
-        return hashlib.sha256(head + np.ascontiguousarray(self.codes, np.int32).tobytes()).hexdigest()
+        """SHA-256 over codes, sizes, pieces and stand-ins, the identity of an index."""
+        new = 0 if self.stand_ins is None else len(self.stand_ins)
+        digest = hashlib.sha256(json.dumps([self.codes.shape, self.level_sizes, self.pieces, new]).encode())
+        for codes in (self.codes, self.stand_ins):
+            if codes is not None:
+                digest.update(np.ascontiguousarray(codes, np.int32).tobytes())
+        return digest.hexdigest()
 
     def add(self, catalog: Catalog) -> ItemIndex:
         """Codes for items that came after the index was made; every item that has one keeps it.
@@ -106,14 +118,18 @@ class ItemIndex:
             )
         if len(catalog) == len(self):
             return self
-        maker = build("index", {"kind": self.provenance["kind"], **self.provenance["settings"]}, "index")
+        settings = self.provenance.get("settings")
+        if not isinstance(settings, dict):
+            raise ArtifactError("the index does not say how it was made (provenance.settings). Rebuild it.")
+        maker = build("index", {**settings, "kind": str(self.provenance.get("kind"))}, "index")
         added: ItemIndex = maker.add(self, catalog)
         return added
 
     def save(self, folder: Path) -> None:
         """Write `codes.safetensors`, `index.json`, and `state.safetensors` where there is a state."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"codes": np.ascontiguousarray(self.codes, np.int32)}, folder / "codes.safetensors")
+        codes = {"codes": self.codes} | ({} if self.stand_ins is None else {"stand_ins": self.stand_ins})
+        save_file({name: np.ascontiguousarray(value) for name, value in codes.items()}, folder / "codes.safetensors")
         if self.state:
             arrays = {name: np.ascontiguousarray(value) for name, value in self.state.items()}
             save_file(arrays, folder / "state.safetensors")
@@ -133,23 +149,36 @@ class ItemIndex:
             ArtifactError: a file is missing, damaged, or was changed after saving.
         """
         try:
-            head = json.loads((folder / "index.json").read_text())
-            codes = load_file(folder / "codes.safetensors")["codes"]
-            if codes.dtype != np.int32:
-                raise TypeError(f"its codes are {codes.dtype}, not int32")
-            state_file = folder / "state.safetensors"
+            head = read_json(folder / "index.json", MOST_HEAD_BYTES)
+            sizes = check_list(head["level_sizes"], "level_sizes")
+            codes, stand_ins = read_codes(folder / "codes.safetensors", len(sizes))
             index = cls(
                 codes,
-                tuple(int(size) for size in head["level_sizes"]),
-                head["provenance"],
-                load_file(state_file) if state_file.is_file() else {},
-                tuple(head["pieces"]) if "pieces" in head else None,
+                sizes,
+                check_provenance(head["provenance"]),
+                read_state(folder / "state.safetensors"),
+                check_list(head["pieces"], "pieces") if "pieces" in head else None,
+                stand_ins,
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except UNREADABLE as error:
             raise ArtifactError(f"{folder} is not a readable item index ({error}). Rebuild it.") from error
         if index.digest != head.get("digest"):
             raise ArtifactError(f"{folder}: the codes differ from those that were saved. Rebuild or download it again.")
         return index
+
+
+def _check_codes(codes: NDArray[np.int32], level_sizes: tuple[int, ...], what: str) -> None:
+    """Raise `ArtifactError` for a code outside of its level, or one behind the end."""
+    ended = codes == END
+    wrong = (codes < END) | (codes >= np.asarray(level_sizes))
+    wrong[:, :1] |= ended[:, :1]
+    wrong[:, 1:] |= ended[:, :-1] & ~ended[:, 1:]
+    if wrong.any():
+        row, level = np.argwhere(wrong)[0]
+        raise ArtifactError(
+            f"{what} {row} has code {codes[row, level]} on level {level}, allowed is 0 to {level_sizes[level] - 1}. "
+            "Rebuild the index."
+        )
 
 
 class Indexer(Protocol):

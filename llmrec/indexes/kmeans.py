@@ -1,8 +1,8 @@
 """k-means that gives the same bytes for the same seed, on any number of cores, for millions of items.
 
 Own code because this promise is the point: distances are computed in chunks of fixed size, each on one BLAS thread;
-the chunks run in parallel; their sums are added in float64 and in a fixed order. Memory beside the points is one
-chunk's `CHUNK x K` distances a core.
+the chunks run in parallel; their sums are added in float64 and in a fixed order. Of very many points a sample is
+enough to find the centroids. Memory beside the points is that sample and one chunk's `CHUNK x K` distances a core.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ from llmrec.encoders.vectors import one_blas_thread
 CHUNK = 8192
 """Rows a chunk. A constant: another value may change the last bits of a result."""
 
-SAMPLE = 64
-"""Points a code that the choice of the first centroids looks at; the iterations use all points."""
+START = 128
+"""Points a code that the choice of the first centroids looks at, at most."""
+
+SAMPLE = 1024
+"""Points a code that the iterations look at, at most."""
+
+ENOUGH = 100_000
+"""As many points the iterations look at in any case, however few the codes are."""
 
 Points = NDArray[np.float32]
 T = TypeVar("T")
@@ -44,11 +50,21 @@ class Clusters:
     distances: NDArray[np.float32]
 
 
-def kmeans(points: Points, k: int, rng: np.random.Generator, iterations: int = 25, name: str = "k-means") -> Clusters:
+def kmeans(
+    points: Points,
+    k: int,
+    rng: np.random.Generator,
+    iterations: int = 25,
+    name: str = "k-means",
+    start: Points | None = None,
+) -> Clusters:
     """Lloyd's algorithm from a k-means++ start (Arthur and Vassilvitskii, 2007).
 
     A code that lost all its points moves to the point that lies farthest from its own centroid. Where there are fewer
     distinct points than codes, the codes left over stay unused.
+
+    Of more points than `SAMPLE` a code (and `ENOUGH`) the iterations see a sample, as in Faiss (Johnson, Douze and
+    Jegou, 2017); then every point takes the nearest centroid.
 
     Args:
         points: `float32[N, D]`, N at least 1.
@@ -56,21 +72,25 @@ def kmeans(points: Points, k: int, rng: np.random.Generator, iterations: int = 2
         rng: the source of chance.
         iterations: at most this many; fewer when nothing moves.
         name: what the progress bar says.
+        start: `float32[k, D]`, the first centroids instead of those that would be drawn.
     """
-    centroids = first_centroids(points, k, rng)
-    labels, distances = nearest(points, centroids)
+    sample = sample_of(points, max(SAMPLE * k, ENOUGH), rng)
+    centroids = first_centroids(sample, k, rng) if start is None else start
+    labels = _labels(sample, centroids)
     for _ in tqdm(range(iterations), desc=name, unit="iteration", delay=2, leave=False):
-        centroids = _means(points, labels, centroids)
+        means = cluster_means(sample, labels, centroids)
         empty = np.flatnonzero(np.bincount(labels, minlength=k) == 0)
         if empty.size:
+            distances = distances_to(sample, centroids, labels)
             far = np.argsort(-distances, kind="stable")[: empty.size]
             far = far[distances[far] > 0]
-            centroids[empty[: far.size]] = points[far]
-        before = labels
-        labels, distances = nearest(points, centroids)
+            means[empty[: far.size]] = sample[far]
+        before, centroids, labels = labels, means, _labels(sample, means)
         if np.array_equal(labels, before):
             break
-    return Clusters(centroids, labels, distances)
+    if len(sample) < len(points):
+        labels = _labels(points, centroids)
+    return Clusters(centroids, labels, distances_to(points, centroids, labels))
 
 
 def first_centroids(points: Points, k: int, rng: np.random.Generator) -> Points:
@@ -80,43 +100,99 @@ def first_centroids(points: Points, k: int, rng: np.random.Generator) -> Points:
     distance from the centroids so far. With fewer distinct points than codes, the first centroid fills the rest (a tie
     goes to the lowest id, so these are never used).
     """
-    if len(points) > SAMPLE * k:
-        points = points[np.sort(rng.choice(len(points), SAMPLE * k, replace=False))]
+    points = sample_of(points, START * k, rng)
     centroids = np.repeat(points[[int(rng.integers(len(points)))]], k, axis=0)
-    distances = _squared(points - centroids[0])
+    lengths = _squared(points)
+    distances = np.full(len(points), np.inf, np.float32)
     draws = 2 + int(np.log(k))
-    for code in range(1, k):
-        reach = np.cumsum(distances, dtype=np.float64)
-        if reach[-1] == 0:
-            break
-        drawn = np.searchsorted(reach, rng.random(draws) * reach[-1], side="right").clip(max=len(points) - 1)
-        left = np.minimum(distances[:, None], squared_distances(points, points[drawn])).sum(axis=0, dtype=np.float64)
-        centroids[code] = points[drawn[left.argmin()]]
-        distances = np.minimum(distances, _squared(points - centroids[code]))
+
+    def approach(code: int) -> Callable[[int], None]:
+        def chunk(start: int) -> None:
+            rows = slice(start, start + CHUNK)
+            distances[rows] = np.minimum(distances[rows], _squared(points[rows] - centroids[code]))
+
+        return chunk
+
+    def left_by(drawn: Points) -> Callable[[int], NDArray[np.float64]]:
+        def chunk(start: int) -> NDArray[np.float64]:
+            rows = slice(start, start + CHUNK)
+            reached = _expanded(points[rows], lengths[rows], drawn)
+            return np.minimum(distances[rows, None], reached).sum(axis=0, dtype=np.float64)
+
+        return chunk
+
+    for code in range(k):
+        if code:
+            reach = np.cumsum(distances, dtype=np.float64)
+            if reach[-1] == 0:
+                break
+            drawn = np.searchsorted(reach, rng.random(draws) * reach[-1], side="right").clip(max=len(points) - 1)
+            left = sum(_over_chunks(len(points), left_by(points[drawn])))
+            centroids[code] = points[drawn[np.argmin(left)]]
+        list(_over_chunks(len(points), approach(code)))
     return centroids
 
 
 def nearest(points: Points, centroids: Points) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The nearest centroid of every point: labels `int32[N]` and squared distances `float32[N]`."""
-    half_norms = _squared(centroids) / 2
+    labels = _labels(points, centroids)
+    return labels, distances_to(points, centroids, labels)
 
-    def chunk(start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        part = points[start : start + CHUNK]
-        labels = (half_norms - part @ centroids.T).argmin(axis=1).astype(np.int32)  # |x|^2 is the same for all codes
-        return labels, _squared(part - centroids[labels])
 
-    parts = list(_over_chunks(len(points), chunk))
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+def subtract(points: Points, centroids: Points, labels: NDArray[np.integer]) -> None:
+    """Take from every point its centroid, in place: what is left for the next level."""
+
+    def chunk(start: int) -> None:
+        points[start : start + CHUNK] -= centroids[labels[start : start + CHUNK]]
+
+    list(_over_chunks(len(points), chunk))
 
 
 def squared_distances(points: Points, centroids: Points) -> NDArray[np.float32]:
     """All of them, `float32[N, K]`; for the few points that need more than the nearest centroid."""
     with one_blas_thread():
-        products = points @ centroids.T
-    return np.maximum(_squared(points)[:, None] + _squared(centroids) - 2 * products, 0)
+        return _expanded(points, _squared(points), centroids)
 
 
-def _means(points: Points, labels: NDArray[np.int32], centroids: Points) -> Points:
+def _expanded(points: Points, lengths: NDArray[np.float32], centroids: Points) -> NDArray[np.float32]:
+    """Squared distances `float32[N, K]` from the squared `lengths` of the points, on the BLAS threads of the caller."""
+    return np.maximum(lengths[:, None] + _squared(centroids) - 2 * (points @ centroids.T), 0)
+
+
+def sample_of(points: Points, count: int, rng: np.random.Generator) -> Points:
+    """At most so many of the points, in their order; the points themselves where there are no more."""
+    if len(points) <= count:
+        return points
+    return points[np.sort(rng.choice(len(points), count, replace=False))]
+
+
+def _labels(points: Points, centroids: Points) -> NDArray[np.int32]:
+    """The nearest centroid of every point, `int32[N]`."""
+    half_lengths = _squared(centroids) / 2
+    labels = np.empty(len(points), np.int32)
+
+    def chunk(start: int) -> None:
+        scores = points[start : start + CHUNK] @ centroids.T
+        scores -= half_lengths  # -|x - c|^2 / 2 without |x|^2 / 2, which is the same for all codes
+        labels[start : start + CHUNK] = scores.argmax(axis=1)
+
+    list(_over_chunks(len(points), chunk))
+    return labels
+
+
+def distances_to(points: Points, centroids: Points, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The squared distance of every point to its centroid, `float32[N]`."""
+    distances = np.empty(len(points), np.float32)
+
+    def chunk(start: int) -> None:
+        rows = slice(start, start + CHUNK)
+        distances[rows] = _squared(points[rows] - centroids[labels[rows]])
+
+    list(_over_chunks(len(points), chunk))
+    return distances
+
+
+def cluster_means(points: Points, labels: NDArray[np.int32], centroids: Points) -> Points:
     """The mean point of every code; a code without points keeps its centroid."""
     from scipy import sparse
 
@@ -144,5 +220,9 @@ def _squared(vectors: Points) -> NDArray[np.float32]:
 
 def _over_chunks(count: int, work: Callable[[int], T]) -> Iterator[T]:
     """`work(start)` for every chunk, in parallel, the results in order."""
-    with one_blas_thread(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(work, range(0, count, CHUNK))
+    with one_blas_thread():
+        if count <= CHUNK:  # no threads for the many short calls of a small catalog
+            yield from map(work, range(0, count, CHUNK))
+            return
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            yield from pool.map(work, range(0, count, CHUNK))

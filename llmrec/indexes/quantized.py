@@ -21,7 +21,8 @@ from llmrec.encoders.base import State
 from llmrec.encoders.space import ItemSpace
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.collisions import Strategy, free_codes, make_unique
-from llmrec.indexes.kmeans import nearest
+from llmrec.indexes.kmeans import distances_to, nearest, subtract
+from llmrec.indexes.newcomers import stand_ins
 from llmrec.indexes.provenance import provenance_of
 
 Vectors = NDArray[np.float32]
@@ -36,12 +37,15 @@ class Quantizer(NamedTuple):
         codebooks: one `float32[K, E]` a level.
         state: what `latents` needs for other vectors.
         report: facts for the provenance, such as the losses of a training. JSON values.
+        codes: `int32[N, L]`, the plain codes where the technique has its own rule for them; the nearest when None.
+            Collisions are resolved from these codes. An item that comes later takes the nearest free code in any case.
     """
 
     latents: Vectors
     codebooks: list[Vectors]
     state: State = {}
     report: dict[str, Any] = {}
+    codes: Codes | None = None
 
 
 class QuantizedIndex(Component):
@@ -85,7 +89,7 @@ class QuantizedIndex(Component):
         """
         encoded = self._space().fit(catalog, train)
         quantizer = self.fit_quantizer(encoded.vectors)
-        plain, errors = residual_codes(quantizer.latents, quantizer.codebooks)
+        plain, errors = residual_codes(quantizer.latents, quantizer.codebooks, quantizer.codes)
         codes, sizes = make_unique(plain, quantizer.latents, quantizer.codebooks, self.collisions)
         provenance = provenance_of(
             self.kind,
@@ -117,8 +121,11 @@ class QuantizedIndex(Component):
         codebooks = [parts["codebook"][str(level)] for level in range(len(parts["codebook"]))]
         new = Catalog(catalog.table.slice(len(index)))
         latents = self.latents(self._space().encode(new, parts["space"]), parts["quantizer"])
-        codes = np.vstack([index.codes, free_codes(latents, codebooks, index.codes, index.level_sizes)])
-        return with_added(index, codes, catalog)
+        codes = free_codes(latents, codebooks, index.codes, index.level_sizes)
+        before = [] if index.stand_ins is None else [index.stand_ins]
+        trained = index.codes[: len(index) - sum(map(len, before))]
+        speaking = np.vstack([*before, stand_ins(latents, codebooks, codes, trained)])
+        return with_added(index, np.vstack([index.codes, codes]), catalog, speaking)
 
     def _space(self) -> ItemSpace:
         return ItemSpace.parse(self.encoder, self.behaviour, self.behaviour_weight)
@@ -128,27 +135,31 @@ Levels = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 """Codebook sizes, first level first."""
 
 
-def residual_codes(latents: Vectors, codebooks: list[Vectors]) -> tuple[Codes, list[float]]:
+def residual_codes(latents: Vectors, codebooks: list[Vectors], given: Codes | None = None) -> tuple[Codes, list[float]]:
     """The nearest entry on every level, each level encoding what the levels before left over.
 
     Args:
         latents: `float32[N, E]`. codebooks: one `float32[K, E]` a level.
+        given: `int32[N, L]`, codes that are taken instead, and only measured.
 
     Returns:
         Codes `int32[N, L]`, not unique; and after every level the share of the latents' squared length that is not
         described yet.
     """
     total = float(np.einsum("nd,nd->", latents, latents, dtype=np.float64)) or 1.0
-    residuals, columns, errors = latents, [], []
-    for codebook in codebooks:
-        labels, distances = nearest(residuals, codebook)
-        residuals = residuals - codebook[labels]
+    residuals, columns, errors = latents.copy(), [], []
+    for level, codebook in enumerate(codebooks):
+        if given is None:
+            labels, distances = nearest(residuals, codebook)
+        else:
+            labels, distances = given[:, level], distances_to(residuals, codebook, given[:, level])
+        subtract(residuals, codebook, labels)
         columns.append(labels)
         errors.append(round(float(distances.sum(dtype=np.float64)) / total, 6))
     return np.column_stack(columns), errors
 
 
-def with_added(index: ItemIndex, codes: Codes, catalog: Catalog) -> ItemIndex:
+def with_added(index: ItemIndex, codes: Codes, catalog: Catalog, stand_ins: Codes | None = None) -> ItemIndex:
     """The index with more rows, and a provenance that says so."""
     made = index.provenance
     fresh = provenance_of(
@@ -160,4 +171,4 @@ def with_added(index: ItemIndex, codes: Codes, catalog: Catalog) -> ItemIndex:
         "collisions": {**made["collisions"], "after": fresh["collisions"]["after"]},
         "added": made.get("added", 0) + len(codes) - len(index),
     }
-    return ItemIndex(codes, index.level_sizes, {**made, **changed}, index.state, index.pieces)
+    return ItemIndex(codes, index.level_sizes, {**made, **changed}, index.state, index.pieces, stand_ins)

@@ -35,6 +35,8 @@ class Trie:
         first_child: `int64[M + 1]`; the children of node `n` are nodes `first_child[n]` to `first_child[n + 1] - 1`
             (leaves have none).
         code: `int32[M]`, the code on the edge into a node, -1 for the root.
+        scored_as: `int32[M]`, the code whose probability counts for that edge: `code`, or that of a stand-in on the way
+            to items that the model has not seen.
         parent: `int64[M]`, -1 for the root.
         level_start: `L + 2` node numbers; the nodes of depth `d` are `level_start[d]` to `level_start[d + 1] - 1`.
         item_rows: `int32[N]`, items in code order (row order inside a bucket).
@@ -48,6 +50,7 @@ class Trie:
 
     first_child: Tensor
     code: Tensor
+    scored_as: Tensor
     parent: Tensor
     level_start: tuple[int, ...]
     item_rows: Tensor
@@ -95,10 +98,12 @@ class Trie:
             )
         leaf_of_item = np.empty(items, np.int64)
         leaf_of_item[order] = leaf
+        code = np.concatenate(node_codes).astype(np.int32)
         run_end, longest_run = _runs(first_child, level_start)
         return cls(
             torch.from_numpy(first_child.astype(np.int64)),
-            torch.from_numpy(np.concatenate(node_codes).astype(np.int32)),
+            torch.from_numpy(code),
+            torch.from_numpy(_scored_as(index, code, parent, leaf_of_item)),
             torch.from_numpy(parent),
             tuple(level_start),
             torch.from_numpy(order.astype(np.int32)),
@@ -187,6 +192,28 @@ class Trie:
         """How many chosen items (`bool[N]`) stand under each node, `int64[M]`."""
         before = torch.nn.functional.pad(chosen[self.item_rows.long()].long().cumsum(0), (1, 0))
         return before[self.first_item + self.item_count] - before[self.first_item]
+
+
+def _scored_as(index: ItemIndex, code: np.ndarray, parent: np.ndarray, leaf_of_item: np.ndarray) -> np.ndarray:
+    """The code of every node, or of the stand-in where only new items stand below it (the first such item's)."""
+    scored_as = code.copy()
+    if index.stand_ins is None:
+        return scored_as
+    known = np.zeros(len(code), bool)
+    nodes = leaf_of_item[: len(index) - len(index.stand_ins)]
+    while len(nodes):
+        known[nodes] = True
+        nodes = np.unique(parent[nodes])
+        nodes = nodes[nodes >= 0]
+    new = np.arange(len(index.stand_ins))[::-1]  # of several assignments to a node the last one stays
+    nodes = leaf_of_item[len(index) - len(index.stand_ins) :][new]
+    levels = index.lengths[len(index) - len(index.stand_ins) :][new] - 1
+    while len(nodes):
+        unseen = ~known[nodes]
+        scored_as[nodes[unseen]] = index.stand_ins[new[unseen], levels[unseen]]
+        nodes, levels = parent[nodes], levels - 1
+        new, nodes, levels = (values[levels >= 0] for values in (new, nodes, levels))
+    return scored_as
 
 
 def _runs(first_child: np.ndarray, level_start: list[int]) -> tuple[np.ndarray, int]:

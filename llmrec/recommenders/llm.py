@@ -104,6 +104,21 @@ class LLMRecommender:
                 bar.update(len(users))
         return ScoredItems(rows, scores, exact)
 
+    def add_items(self, items: Catalog) -> Self:
+        """The same model with more items, which it can recommend at once: no weight and no code changes.
+
+        Args:
+            items: the new items, with the columns that the index and the prompt read.
+
+        Raises:
+            DataError: an id is in the catalog already.
+            RecipeError: the kind of index cannot place new items, or no code is free (see `ItemIndex.add`).
+        """
+        catalog = self.catalog.append(items)
+        bound = ItemTokenizer(self.task.items.tokenizer, self.task.items.index.add(catalog))
+        task = NextItemTask(self.task.template, catalog, bound, self.task.max_history)
+        return type(self)(self.model, task, self.decoding)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model folder (see `llmrec.artifact`), merged weights, no pickle."""
         tokenizer = self.task.items.tokenizer

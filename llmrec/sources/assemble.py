@@ -57,12 +57,13 @@ def assemble(
     Raises:
         DataError: with table, row, column and what to do.
     """
-    catalog = _catalog(items, columns, checks, where[1])
+    catalog = clean_catalog(items, columns, checks, where[1])
     events = _interactions(interactions, catalog, columns, checks, where[0])
     return Dataset(catalog, events if checks.repeats == "keep" else events.without_repeats())
 
 
-def _catalog(items: pa.Table, columns: Columns, checks: Checks, where: str) -> Catalog:
+def clean_catalog(items: pa.Table, columns: Columns, checks: Checks, where: str) -> Catalog:
+    """The items alone, cleaned and checked; see `assemble`."""
     if items.num_rows == 0:
         raise DataError("the table of items is empty.", where=where, fix="Give every item one row.")
     id_name = columns.catalog_item or columns.item

@@ -13,8 +13,9 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from llmrec.data.catalog import Catalog
 from llmrec.errors import DataError
-from llmrec.sources.assemble import Checks, assemble
+from llmrec.sources.assemble import Checks, assemble, clean_catalog
 from llmrec.sources.base import Dataset
 from llmrec.sources.columns import Columns
 from llmrec.sources.files import SUFFIXES, digest, read_table, require
@@ -90,6 +91,12 @@ def from_frames(interactions: Any, items: Any, **settings: Any) -> Dataset:
     """
     checks = TableChecks.parse(settings, "from_frames")
     return assemble(as_arrow(interactions, "interactions"), as_arrow(items, "items"), checks.columns, checks)
+
+
+def items_from_frame(items: Any, where: str = "items", **settings: Any) -> Catalog:
+    """A table of items alone, such as new ones for a trained model, with the checks of `from_frames`."""
+    checks = TableChecks.parse(settings, "items_from_frame")
+    return clean_catalog(as_arrow(items, where), checks.columns, checks, where)
 
 
 def as_arrow(frame: Any, where: str) -> pa.Table:

@@ -41,7 +41,9 @@ class ClusteredWorld(NamedTuple):
 def clustered_world(other_future: bool = False) -> ClusteredWorld:
     """Always the same; `other_future` changes only what lies behind the split, which no index may see."""
     titles = [f"{topic} model{max(number, 1)}" for topic in TOPICS for number in range(ITEMS_A_TOPIC)]
-    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(ITEMS)], "title": titles}))
+    categories = [f"Office > {topic.split()[0]}" for topic in TOPICS for _ in range(ITEMS_A_TOPIC)]
+    ids = [f"i{row}" for row in range(ITEMS)]
+    catalog = Catalog(pa.table({"item_id": ids, "title": titles, "categories": categories}))
     rng = np.random.default_rng(0)
     walks = [rng.permutation(ITEMS_A_TOPIC)[:8] + ITEMS_A_TOPIC * (user % len(TOPICS)) for user in range(40)]
     if other_future:
@@ -117,7 +119,7 @@ class IndexContract:
     def test_provenance_says_how_it_was_made(self, tmp_path: Path) -> None:
         index = self.built(tmp_path)
         assert index.provenance["kind"]
-        assert index.provenance["settings"]
+        assert isinstance(index.provenance["settings"], dict)
         assert [level["size"] for level in index.provenance["levels"]] == list(index.level_sizes)
         for column, level in zip(index.codes.T, index.provenance["levels"], strict=True):
             assert level["used"] == len(set(column.tolist()) - {END})

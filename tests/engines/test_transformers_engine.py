@@ -197,3 +197,23 @@ def test_a_run_is_one_pass_and_certain_ones_are_free(
     found = TransformersEngine(world.model, world.items).decode([list(range(20))], 2, 4, normalize)
     assert sorted(found.rows[0].tolist()) == [0, 1]
     assert widths == passes  # the last letter is fed too: it says how likely the end is
+
+
+def test_a_new_item_is_scored_as_its_stand_in() -> None:
+    """(3, 1) is new and stands for itself as (3, 0) does; (1, 2) is new on both levels and is scored as (2, 2)."""
+    world = make_tiny_world(6, (4, 3))
+    codes = np.array([[0, 0], [3, 0], [2, 2], [3, 1], [1, 2]], np.int32)
+    grown = ItemIndex(codes, (4, 3), stand_ins=np.array([[3, 0], [2, 2]], np.int32))
+    items = ItemTokenizer(world.items.tokenizer, grown)
+    plain = ItemTokenizer(world.items.tokenizer, ItemIndex(codes[:3], (4, 3)))
+    found = TransformersEngine(world.model, items).decode(PROMPTS, 5, 10)
+    before = TransformersEngine(world.model, plain).decode(PROMPTS, 3, 10)
+    for user in range(len(PROMPTS)):
+        score = dict(zip(found.rows[user].tolist(), found.scores[user].tolist(), strict=True))
+        old = dict(zip(before.rows[user].tolist(), before.scores[user].tolist(), strict=True))
+        assert {row: score[row] for row in old} == pytest.approx(old, abs=1e-5)  # a new item changes nobody's score
+        assert score[3] == pytest.approx(old[1], abs=1e-5)
+        alone = brute_force(
+            TinyWorld(world.catalog, ItemIndex(codes, (4, 3)), items, world.model), PROMPTS[user], "codebook"
+        )
+        assert score[4] != pytest.approx(alone[4], abs=1e-3)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from llmrec.errors import RecipeError
-from llmrec.indexes import collisions
-from llmrec.indexes.collisions import collision_report, group_ids, nearest_free, rank_within, with_digit
+from llmrec.indexes import placement
+from llmrec.indexes.collisions import collision_report, group_ids, nearest_free, with_digit
 from llmrec.indexes.kmeans import nearest
+from llmrec.indexes.placement import rank_within
 
 few_codes = arrays(np.int32, st.tuples(st.integers(0, 40), st.integers(1, 3)), elements=st.integers(0, 2))
 
@@ -103,7 +104,7 @@ def test_blocks_make_no_difference(block: int, monkeypatch: pytest.MonkeyPatch) 
     vectors = rng.normal(size=(200, 3)).astype(np.float32)
     codebooks = [rng.normal(size=(7, 3)).astype(np.float32) for _ in range(3)]
     expected = nearest_free(vectors, codebooks)
-    monkeypatch.setattr(collisions, "BLOCK", block)
+    monkeypatch.setattr(placement, "BLOCK", block)
     np.testing.assert_array_equal(nearest_free(vectors, codebooks), expected)
 
 

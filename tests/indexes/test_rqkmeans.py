@@ -103,7 +103,7 @@ def test_weight_one_is_behaviour_alone() -> None:
 
 def test_the_error_falls_from_level_to_level() -> None:
     vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
-    codebooks = residual_kmeans(vectors, [6, 6, 6], seed=0, iterations=10)
+    codebooks = [level.centroids for level in residual_kmeans(vectors, [6, 6, 6], seed=0, iterations=10)]
     codes, errors = residual_codes(vectors, codebooks)
     assert errors == sorted(errors, reverse=True)
     rebuilt = sum(codebook[column] for codebook, column in zip(codebooks, codes.T, strict=True))
@@ -120,7 +120,7 @@ def test_the_error_falls_from_level_to_level() -> None:
         ({"behaviour": {"windw": 3}}, r"index.behaviour.windw.*Did you mean 'window'\?"),
         ({"levels": []}, r"levels"),
         ({"levels": [8, 0]}, r"levels.1"),
-        ({"collisions": "suffix"}, r"'digit' or 'nearest'"),
+        ({"collisions": "suffix"}, r"'digit', 'nearest' or 'sinkhorn'"),
         ({"behaviour_weight": 1.5}, r"behaviour_weight"),
     ],
 )
