@@ -35,14 +35,15 @@ def report(name: str, figures: dict[str, Any], store: bool, script: str | None =
 
     Args:
         name: of the benchmark; the file is `NAME.json`, with the GPU's name behind it where there is one.
-        figures: what was measured. store: whether to write the file.
+        figures: what was measured; `peak_gb` is that of this process where they do not say.
+        store: whether to write the file.
         script: the benchmark's file, where it has another name.
     """
     machine = hardware()
     result = {
         "benchmark": name,
-        **figures,
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        **figures,
         "hardware": machine,
         "versions": {"llmrec": llmrec.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "command": " ".join(["python", f"benchmarks/{script or name}.py", *sys.argv[1:]]),

@@ -12,7 +12,9 @@ iterations from one start, the PyPI package `semantic-id` where it is there (`nu
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -31,6 +33,7 @@ ITERATIONS = 25
 LIMITS = {"seconds": 300, "peak_gb": 6}
 """What a million items may cost on two cores."""
 
+COMPARED = ("seconds", "peak_gb", "reconstruction_error")
 CHUNK = 50_000
 
 
@@ -38,14 +41,14 @@ def make_vectors(path: Path, items: int, seed: int) -> None:
     """Write `float32[items, 256]`: topics, subtopics within them, and noise, all strongest in the first columns."""
     rng = np.random.default_rng(seed)
     scale = 1 / np.sqrt(1 + np.arange(DIMENSIONS) / 8)
-    topics = rng.normal(size=(300, 1, DIMENSIONS)) * scale
-    centres = (topics + 0.7 * rng.normal(size=(300, 30, DIMENSIONS)) * scale).reshape(-1, DIMENSIONS)
-    shares = rng.permutation(1 / (10 + np.arange(len(centres))))  # few large subtopics, many small ones
+    topics = rng.normal(size=(1000, 1, DIMENSIONS)) * scale
+    centres = (topics + rng.normal(size=(1000, 50, DIMENSIONS)) * scale).reshape(-1, DIMENSIONS)
+    shares = rng.permutation(1 / (1000 + np.arange(len(centres))))  # the largest subtopic has 50 times the smallest
     vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(items, DIMENSIONS))
     for start in range(0, items, CHUNK):
         count = min(CHUNK, items - start)
         rows = centres[rng.choice(len(centres), count, p=shares / shares.sum())]
-        rows += 0.7 * rng.normal(size=rows.shape) * scale
+        rows += rng.normal(size=rows.shape) * scale
         vectors[start : start + count] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     vectors.flush()
 
@@ -55,6 +58,7 @@ def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
     from types import SimpleNamespace
 
     import pyarrow as pa
+    from threadpoolctl import threadpool_info
 
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
@@ -74,6 +78,7 @@ def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
     index = indexer.build(catalog, train)
     seconds = time.perf_counter() - start
     collisions = index.provenance["collisions"]
+    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
     return {
         "seconds": seconds,
         "reconstruction_error": index.provenance["reconstruction_error"][-1],
@@ -81,6 +86,7 @@ def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
         "collisions_before": collisions["before"]["colliding"],
         "level_sizes": index.level_sizes,
         "digest": index.digest,
+        "blas": sorted({f"{lib['internal_api']} {lib.get('architecture')}" for lib in blas}),
     }
 
 
@@ -106,6 +112,7 @@ def measure_semantic_id(vectors: np.ndarray, seed: int) -> dict[str, Any]:
         "reconstruction_error": round(left / float(np.einsum("nd,nd->", vectors, vectors, dtype=np.float64)), 6),
         "collisions": len(names) - len(set(names)),
         "collisions_before": len(codes) - len(np.unique(codes, axis=0)),
+        "versions": {name: importlib.metadata.version(name) for name in ("semantic-id", "scikit-learn", "numpy")},
     }
 
 
@@ -119,6 +126,11 @@ def peak_gb() -> float:
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def load_average() -> list[float]:
+    """Runnable processes in the last 1, 5 and 15 minutes: above the number of cores, times say little."""
+    return [round(load, 2) for load in os.getloadavg()]
 
 
 def measure(what: str, path: Path, seed: int) -> None:
@@ -147,7 +159,7 @@ def in_own_process(python: str, what: str, path: Path, seed: int, limit: float |
 def growth(sizes: dict[str, dict[str, Any]]) -> dict[str, float]:
     """From each size to the next, how much more an item costs: 1 where time grows as the items do."""
     done = [(int(items), figures["seconds"]) for items, figures in sizes.items() if "seconds" in figures]
-    pairs = zip(done, done[1:], strict=False)
+    pairs = itertools.pairwise(done)
     return {f"{small} to {large}": round(b / large / (a / small), 3) for (small, a), (large, b) in pairs}
 
 
@@ -176,7 +188,7 @@ def main() -> None:
     other = semantic_id_python(arguments.semantic_id_python)
     ours: dict[str, dict[str, Any]] = {}
     theirs: dict[str, dict[str, Any]] = {}
-    load = {"before": os.getloadavg()}
+    load = {"before": load_average()}
     with tempfile.TemporaryDirectory() as folder:
         for items in sorted(arguments.items):
             path = Path(folder) / "vectors.npy"
@@ -187,7 +199,7 @@ def main() -> None:
                 limit = arguments.semantic_id_limit
                 theirs[str(items)] = in_own_process(other, "semantic-id", path, arguments.seed, limit)
                 print(f"{items} items, semantic-id: {theirs[str(items)]}", file=sys.stderr)
-    load["after"] = os.getloadavg()
+    load["after"] = load_average()
     if failed := [items for items, figures in ours.items() if "failed" in figures]:
         raise SystemExit(f"the build of {', '.join(failed)} items failed; its message is above.")
 
@@ -203,7 +215,7 @@ def main() -> None:
         "growth_of_cost_per_item": growth(ours),
         "semantic_id": theirs or None,
         "semantic_id_over_llmrec": {
-            items: {name: round(figures[name] / ours[items][name], 3) for name in ("seconds", "peak_gb")}
+            items: {name: round(figures[name] / ours[items][name], 3) for name in COMPARED}
             for items, figures in theirs.items()
             if "seconds" in figures
         }

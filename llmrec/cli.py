@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets
+from llmrec import artifact, assets, cli_index
 from llmrec.errors import DataError, LlmrecError
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from llmrec.types import Rows
 
 logger = logging.getLogger("llmrec")
-
-STAGES = {"prepare": "data", "index": "index", "train": "train", "run": "evaluate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,25 +57,36 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--verbose", action="store_true", help="also what the libraries have to say")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=text, description=text, parents=[common])
-        added.set_defaults(verb=function, name=name)
+    def verb(name: str, function: Any, text: str, among: Any = verbs) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = among.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(verb=function)
         return added
 
-    texts = {
-        "run": "do all stages of a recipe: data, index, train, evaluate, model folder",
-        "prepare": "only read, clean and split the data of a recipe",
-        "index": "only up to the item index",
-        "train": "only up to the trained model",
-    }
-    for name, text in texts.items():
-        staged = verb(name, _run, text)
-        staged.add_argument("recipe", help="a YAML file, or the name of a shipped recipe (llmrec recipes ls)")
-        staged.add_argument("overrides", nargs="*", help="dotted.key=value", default=[])
-        staged.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    def staged(last: str, name: str, text: str, among: Any = verbs) -> None:
+        added = verb(name, _run, text, among)
+        added.set_defaults(last=last)
+        added.add_argument("recipe", help="a YAML file, or the name of a shipped recipe (llmrec recipes ls)")
+        added.add_argument("overrides", nargs="*", help="dotted.key=value", default=[])
+        added.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+    staged("evaluate", "run", "do all stages of a recipe: data, index, train, evaluate, model folder")
+    staged("data", "prepare", "only read, clean and split the data of a recipe")
+    text = "item indexes: build | inspect | export"
+    indexes = verbs.add_parser("index", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
+    staged("index", "build", "only up to the item index", indexes)
+    cli_index.add_arguments(
+        verb("inspect", cli_index.inspect, "how good the codes of an index or a model folder are", indexes),
+        verb("export", cli_index.export, "write the codes as other projects read them", indexes),
+    )
+    staged("train", "train", "only up to the trained model")
 
     demo = verb("demo", _demo, "train on MovieLens-100K in minutes and show one user's recommendations")
     demo.add_argument("overrides", nargs="*", help="dotted.key=value for recipes/demo.yaml", default=[])
+
+    add = verb("add", _add, "add new items to a trained model, which can recommend them at once")
+    add.add_argument("model", type=Path)
+    add.add_argument("items", type=Path, help="a table of the new items alone: .parquet or .csv")
+    add.add_argument("output", type=Path, help="the new model folder")
 
     recommend = verb("recommend", _recommend, "recommend with a finished model folder")
     recommend.add_argument("model", type=Path)
@@ -116,7 +125,7 @@ def _run(chosen: argparse.Namespace) -> None:
     from llmrec.recipe import load_recipe
 
     planned = plan(load_recipe(chosen.recipe, chosen.overrides))
-    wanted = planned.stages[: [stage.name for stage in planned.stages].index(STAGES[chosen.name]) + 1]
+    wanted = planned.stages[: [stage.name for stage in planned.stages].index(chosen.last) + 1]
     if chosen.dry_run:
         rows = [{"stage": s.name, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
         if chosen.json:
@@ -127,7 +136,7 @@ def _run(chosen: argparse.Namespace) -> None:
         print(f"{'folder':<10} {planned.folder}")
         return
     build_stages(planned, wanted)
-    if chosen.name == "run":
+    if chosen.last == "evaluate":
         summary = _finish(planned)
         if chosen.json:
             _print_json(summary)
@@ -165,6 +174,21 @@ def _demo(chosen: argparse.Namespace) -> None:
     print(f"\nTry it: .venv/bin/llmrec recommend {planned.folder} --history 50,172,181")
     if chosen.json:
         _print_json(summary)
+
+
+def _add(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.sources.files import read_table
+    from llmrec.sources.table import items_from_frame
+
+    recommender = LLMRecommender.from_pretrained(chosen.model)
+    grown = recommender.add_items(items_from_frame(read_table(chosen.items), str(chosen.items)))
+    grown.save_pretrained(chosen.output)
+    added = len(grown.catalog) - len(recommender.catalog)
+    found = {"folder": str(chosen.output), "items": len(grown.catalog), "added": added}
+    _print_json(found) if chosen.json else print(
+        f"{chosen.output}: {len(grown.catalog):,} items, {added:,} of them new"
+    )
 
 
 def _recommend(chosen: argparse.Namespace) -> None:

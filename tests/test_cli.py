@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from toy_run import make_base_model, write_recipe
 
 from llmrec import __version__, assets, cli
@@ -104,13 +107,13 @@ def test_run_prints_results_on_stdout_and_progress_on_stderr(shop: tuple[Path, A
 
 
 def test_each_verb_goes_as_far_as_its_name_says(llmrec: Command, recipe: Path) -> None:
-    stages = {"prepare": ["data"], "index": ["data", "index"], "train": ["data", "index", "train"]}
+    stages = {"prepare": ["data"], "index build": ["data", "index"], "train": ["data", "index", "train"]}
     for verb, expected in stages.items():
-        answer = llmrec(verb, recipe, "train.args.num_train_epochs=1")
+        answer = llmrec(*verb.split(), recipe, "train.args.num_train_epochs=1")
         assert answer.status == 0
         folder = Path(answer.out.strip())
         assert folder.is_dir()
-        assert folder == Path(llmrec(verb, recipe, "--json", "train.args.num_train_epochs=1").json["folder"])
+        assert folder == Path(llmrec(*verb.split(), recipe, "--json", "train.args.num_train_epochs=1").json["folder"])
         built = {path.parent.name.split("-")[0] for path in Path("runs/cache").glob("*/stage.json")}
         assert built == set(expected)
     assert (folder / "model" / "model.safetensors").is_file()
@@ -124,7 +127,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(llmrec: Command, recipe: Pat
     assert answer.out.count("to do") == 4
     assert os.listdir() == [recipe.name]
     planned = plan(load_recipe(recipe))
-    found = llmrec("index", recipe, "--dry-run", "--json").json
+    found = llmrec("index", "build", recipe, "--dry-run", "--json").json
     assert found["plan"] == [{"stage": s.name, "key": s.key, "cached": False} for s in (planned.data, planned.index)]
     assert found["folder"] == "runs/toy"
 
@@ -143,7 +146,7 @@ def test_a_dry_run_says_what_is_cached(llmrec: Command, model: Path) -> None:
         (["run", "toy.yaml", "seed"], "no override"),
         (["run", "toi.yaml"], "among the recipes"),
         (["run", "toy.yaml", "model.name=nobody/nothing"], "nobody/nothing"),
-        (["index", "toy.yaml", "index.levels=[2,2]", "index.collisions=nearest"], "codes"),
+        (["index", "build", "toy.yaml", "index.levels=[2,2]", "index.collisions=nearest"], "codes"),
         (["recommend", "nowhere", "--history", "i1"], "recommender.json"),
         (["evaluate", "nowhere"], "recipe.yaml is missing"),
         (["recipes", "show"], "takes names"),
@@ -164,7 +167,19 @@ def test_a_mistake_is_explained_in_a_line_without_a_traceback(
     assert "Traceback" not in answer.err
 
 
-@pytest.mark.parametrize("arguments", [[], ["rum", "demo"], ["run"], ["run", "demo", "--jsn"], ["recommend", "m"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["rum", "demo"],
+        ["run"],
+        ["run", "demo", "--jsn"],
+        ["recommend", "m"],
+        ["index"],
+        ["index", "demo"],
+        ["index", "export", "m"],
+    ],
+)
 def test_what_is_no_command_gets_the_usage(llmrec: Command, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         llmrec(*arguments)
@@ -299,3 +314,35 @@ def test_a_recipe_that_cannot_be_used_fails_the_check(llmrec: Command, recipe: P
     assert answer.out.splitlines()[1].endswith(" ok")
     assert list(answer.json["failed"]) == [str(recipe)]
     assert "1 of 2 recipes" in answer.err
+
+
+def test_new_items_are_added_and_recommended(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    """A new item that reads like an old one gets a code, and a list of all items holds it."""
+    old = Recommender.from_pretrained(model)
+    row = {
+        name: column[0].as_py()
+        for name, column in zip(old.catalog.table.column_names, old.catalog.table.columns, strict=True)
+    }
+    parquet.write_table(pa.Table.from_pylist([{**row, "item_id": "new1"}]), tmp_path / "new.parquet")
+    answer = llmrec("add", model, tmp_path / "new.parquet", tmp_path / "grown", "--json")
+    assert answer.json == {"folder": str(tmp_path / "grown"), "items": len(old.catalog) + 1, "added": 1}
+    history = old.catalog.items[1]
+    found = llmrec("recommend", tmp_path / "grown", "--history", history, "-k", len(old.catalog) + 1, "--json").json
+    before = llmrec("recommend", model, "--history", history, "-k", len(old.catalog) + 1, "--json").json
+    scores = {item["item_id"]: item["score"] for item in found["items"]}
+    assert scores.pop("new1") > -np.inf
+    assert scores == pytest.approx({item["item_id"]: item["score"] for item in before["items"]}, abs=1e-5)
+    again = llmrec("add", tmp_path / "grown", tmp_path / "new.parquet", tmp_path / "twice")
+    assert again.status == 1
+    assert "item 'new1' is in the catalog already" in again.err
+
+
+def test_an_index_is_inspected_and_exported(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    items = len(Recommender.from_pretrained(model).catalog)
+    answer = llmrec("index", "inspect", model, "--html", tmp_path / "page.html")
+    assert f"{items} items" in answer.out
+    assert "<html" in (tmp_path / "page.html").read_text()
+    assert llmrec("index", "inspect", model, "--json").json["items"] == items
+    assert llmrec("index", "export", model, tmp_path / "codes.index.json").status == 0
+    assert len(json.loads((tmp_path / "codes.index.json").read_text())) == items
+    assert "index.json" in llmrec("index", "inspect", tmp_path).err

@@ -44,8 +44,8 @@ class ItemIndex:
         state: named arrays that `add` needs to place items that come later.
         pieces: for an index of texts, the token strings that the codes stand for, one list for all levels, the mark of
             an item's end last; None where codes become new tokens.
-        stand_ins: `int32[A, L]`, for the last `A` items, which came when the model was trained already: the trained code
-            that is scored in place of theirs (see `llmrec.indexes.newcomers`); None where there is no such item.
+        stand_ins: `int32[A, L]`, for the last `A` items, which came after the model was trained: the trained code that
+            is scored in place of theirs (see `llmrec.indexes.newcomers`); None where there is no such item.
 
     Raises:
         ArtifactError: shapes or values disagree.

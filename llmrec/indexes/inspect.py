@@ -74,7 +74,7 @@ class Inspection:
         levels: one a level. depths: one a prefix length, the whole code last.
         category: the catalog column of the purity. category_values: its distinct values.
         pairs: neighbours that were counted. window: see `llmrec.indexes.prefixes.WINDOW`.
-        losses: of a training, as the technique recorded them.
+        losses: of a training: `step`, `loss` and what else the technique recorded.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Inspection:
     category_values: int | None = None
     pairs: int | None = None
     window: int | None = None
-    losses: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[dict[str, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -126,20 +126,19 @@ def inspect(
     column = category_column(catalog, category) if catalog is not None else None
     values = categories(catalog, column)[0] if catalog is not None and column else None
     together = neighbours(groups, train, window) if train is not None else None
-    made = index.provenance
-    errors = made.get("reconstruction_error", [])
+    made = _Provenance(index.provenance)
     lengths = np.bincount(index.lengths)
     last = np.bincount(groups[-1])
     return Inspection(
-        kind=made.get("kind", "unknown"),
-        settings=made.get("settings", {}),
+        kind=made.kind,
+        settings=made.settings,
         items=len(index),
         lengths={int(length): int(lengths[length]) for length in np.flatnonzero(lengths)},
-        colliding_before=made.get("collisions", {}).get("before", {}).get("colliding"),
+        colliding_before=made.colliding_before,
         colliding=len(index) - len(last),
         largest_bucket=int(last.max()),
         levels=[
-            LevelFigures(**usage, reconstruction_error=errors[level] if level < len(errors) else None)
+            LevelFigures(**usage, reconstruction_error=made.reconstruction_error(level))
             for level, usage in enumerate(level_usage(index.codes, index.level_sizes))
         ],
         depths=[
@@ -150,8 +149,50 @@ def inspect(
         category_values=None if values is None else len(np.unique(values[values >= 0])),
         pairs=together.pairs if together else None,
         window=window if together else None,
-        losses=made.get("losses", []),
+        losses=made.losses,
     )
+
+
+class _Provenance:
+    """What an index says of its making, where it is of the kind that llmrec writes; anybody may have written it."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.found = found
+
+    @property
+    def kind(self) -> str:
+        return "".join(filter(str.isprintable, str(self.found.get("kind", "")))) or "unknown"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return _dictionary(self.found.get("settings"))
+
+    @property
+    def colliding_before(self) -> int | None:
+        number = _number(_dictionary(_dictionary(self.found.get("collisions")).get("before")).get("colliding"))
+        return None if number is None else int(number)
+
+    def reconstruction_error(self, level: int) -> float | None:
+        errors = self.found.get("reconstruction_error")
+        return _number(errors[level]) if isinstance(errors, list) and level < len(errors) else None
+
+    @property
+    def losses(self) -> list[dict[str, float]]:
+        """The numbers that a training recorded; other entries, such as lists, are left out."""
+        rows = self.found.get("losses")
+        numbers = [
+            {str(name): number for name, value in _dictionary(row).items() if (number := _number(value)) is not None}
+            for row in (rows if isinstance(rows, list) else [])
+        ]
+        return [row for row in numbers if row]
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12 else None
 
 
 def _depth(group: Groups, values: Groups | None, near: float | None, chance: float | None) -> DepthFigures:

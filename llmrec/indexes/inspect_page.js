@@ -46,7 +46,7 @@ function hint(branch) {
   const counts = new Map();
   for (let place = branch.start; place < branch.stop; place++) {
     const category = items[place][3];
-    if (category >= 0) counts.set(category, (counts.get(category) || 0) + 1);
+    if (data.categories[category]) counts.set(category, (counts.get(category) || 0) + 1);
   }
   let best = -1;
   for (const [category, count] of counts) if (best < 0 || count > counts.get(best)) best = category;

@@ -31,7 +31,8 @@ MOST_ITEMS = 20_000
 MOST_LEVELS = 8
 """Levels whose code use is drawn; a title index has dozens."""
 
-LONGEST_TITLE = 200
+LONGEST_TEXT = 200
+"""Letters of a title or an id that are shown."""
 
 
 def render_page(
@@ -49,7 +50,7 @@ def render_page(
     environment.filters |= {"share": _share, "number": _number}
     template = environment.from_string(here.with_suffix(".html.jinja").read_text())
     tree = tree_data(index, catalog, found.category, most_items)
-    return template.render(
+    page = template.render(
         found=found,
         charts={name: Markup(svg) for name, svg in _charts(found).items()},
         usage=[
@@ -65,6 +66,7 @@ def render_page(
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+    return page.encode("utf-8", "replace").decode()  # half of a surrogate pair, which no file can hold
 
 
 def tree_data(
@@ -74,15 +76,18 @@ def tree_data(
 
     Returns:
         `items`, in the order of the tree, each `[code, title, id, category]`; `letters` or `pieces`, in which codes are
-        written; `categories`, their names; `whole`, the depth from which on every branch is complete, 0 when all items
-        are here; `totals`, how many items the branches above have in truth, by their code written as `12/201`.
+        written; `categories`, their names, "" for none; `whole`, the depth from which on every branch is complete, 0
+        when all items are here; `totals`, the items that the branches above have in truth, by their code as `12/201`.
     """
     groups = prefix_groups(index.codes)
     rows, whole = _chosen(groups, most_items)
     rows = rows[np.argsort(groups[-1][rows], kind="stable")]
-    numbers, names = categories(catalog, category) if catalog is not None and category else (None, [])
-    titles = _texts(catalog, "title", rows)
-    ids = _texts(catalog, "item_id", rows)
+    titles, ids = _texts(catalog, "title", rows), _texts(catalog, "item_id", rows)
+    kinds, names = np.zeros(len(rows), np.int64), [""]
+    if catalog is not None and category:
+        numbers, every = categories(catalog, category)
+        used, kinds = np.unique(numbers[rows], return_inverse=True)
+        names = ["" if number < 0 else _shortened(every[number]) for number in used.tolist()]
     return {
         "letters": [_letter(level, index) for level in range(len(index.level_sizes))],
         "pieces": None if index.pieces is None else list(index.pieces),
@@ -94,9 +99,11 @@ def tree_data(
                 code[code >= 0].tolist(),
                 titles[place] if titles else f"item {row}",
                 ids[place] if ids else "",
-                -1 if numbers is None else int(numbers[row]),
+                kind,
             ]
-            for place, (row, code) in enumerate(zip(rows.tolist(), index.codes[rows], strict=True))
+            for place, (row, code, kind) in enumerate(
+                zip(rows.tolist(), index.codes[rows], kinds.tolist(), strict=True)
+            )
         ],
     }
 
@@ -141,13 +148,13 @@ def _totals(index: ItemIndex, groups: list[NDArray[np.int32]], rows: Rows) -> di
 def _texts(catalog: Catalog | None, column: str, rows: Rows) -> list[str]:
     if catalog is None:
         return []
-    texts = catalog.table[column].take(rows).to_pylist()
-    return [text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}\u2026" for text in map(_plain, texts)]
+    return [_shortened(text) for text in catalog.table[column].take(rows).to_pylist()]
 
 
-def _plain(text: object) -> str:
-    """One line; a lone surrogate, which no file can hold, becomes a question mark."""
-    return " ".join(str(text or "").encode("utf-8", "replace").decode().split())
+def _shortened(text: object) -> str:
+    """One line, not too long."""
+    line = " ".join(str("" if text is None else text).split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}\u2026"
 
 
 def _letter(level: int, index: ItemIndex) -> str:

@@ -176,7 +176,7 @@ def _find_pieces(tokenizer: PreTrainedTokenizerBase, pieces: tuple[str, ...]) ->
     for piece, token in zip(pieces, found, strict=True):
         if token is None or (token == tokenizer.unk_token_id and piece != tokenizer.unk_token):
             raise ArtifactError(
-                f"the tokenizer lacks the piece {piece!r} of the titles. Build the index with the tokenizer of the base "
-                "model: index.tokenizer and model.name must agree."
+                f"the tokenizer lacks the piece {piece!r} of the titles. Build the index with the tokenizer of the "
+                "base model: index.tokenizer and model.name must agree."
             )
     return (np.asarray(found, np.int64),)

@@ -72,7 +72,7 @@ class TitleIndex(Component):
             plain=plain_codes,
             mean_tokens=round(float((codes != END).sum(axis=1).mean()), 2),
         )
-        pieces = tuple(tokenizer.convert_ids_to_tokens(words)) + (END_OF_ITEM,)
+        pieces = (*tuple(tokenizer.convert_ids_to_tokens(words)), END_OF_ITEM)
         return ItemIndex(codes, sizes, provenance, pieces=pieces)
 
     def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:

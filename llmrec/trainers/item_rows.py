@@ -65,10 +65,12 @@ def _rows_from_text(embeddings: Tensor, items: ItemTokenizer, catalog: Catalog, 
     generator = torch.Generator().manual_seed(seed)
     levels = []
     for level, size in enumerate(items.index.level_sizes):
-        codes = torch.from_numpy(items.index.codes[:, level].astype(np.int64))
-        sums = torch.zeros(size, residual.shape[1]).index_add_(0, codes, residual)
+        column = torch.from_numpy(items.index.codes[:, level].astype(np.int64))
+        here = torch.nonzero(column >= 0).squeeze(1)  # other codes end before this level
+        codes = column[here]
+        sums = torch.zeros(size, residual.shape[1]).index_add_(0, codes, residual[here])
         means = sums / torch.bincount(codes, minlength=size).clamp(min=1)[:, None]
-        residual = residual - means[codes]
+        residual = residual.index_add(0, here, means[codes], alpha=-1)
         noise = nn.functional.normalize(torch.randn(means.shape, generator=generator), dim=1)
         levels.append(nn.functional.normalize(nn.functional.normalize(means, dim=1) + NOISE * noise, dim=1))
     return torch.cat(levels) * LENGTH * _usual_norm(embeddings, items)

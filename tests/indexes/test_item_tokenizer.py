@@ -122,7 +122,7 @@ def test_items_come_back_from_their_ids(bound: ItemTokenizer, tiny_world: TinyWo
 @pytest.mark.parametrize(
     "ids",
     [
-        lambda items: items.encode(0) + [1, 0],  # <a_1><b_1>: no item has it
+        lambda items: [*items.encode(0), 1, 0],  # <a_1><b_1>: no item has it
         lambda items: items.encode(0)[::-1],  # the levels the wrong way round
         lambda items: [5, 6],  # words
         lambda items: items.encode(0)[:1],  # a prefix

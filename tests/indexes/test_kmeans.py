@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from llmrec.indexes import kmeans as module
-from llmrec.indexes.kmeans import first_centroids, kmeans, nearest
+from llmrec.indexes.kmeans import first_centroids, kmeans, nearest, subtract
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -70,6 +70,37 @@ def test_the_start_draws_distinct_points_and_from_a_sample_of_many() -> None:
     start = first_centroids(points, 8, rng())
     assert len(np.unique(start)) == 8
     assert np.isin(start, points).all()
+
+
+def test_of_very_many_points_a_sample_finds_the_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = rng().normal(size=(20_000, 8)).astype(np.float32)
+    whole = kmeans(points, 16, rng())
+    monkeypatch.setattr(module, "SAMPLE", 100)
+    monkeypatch.setattr(module, "ENOUGH", 0)
+    sampled, again = kmeans(points, 16, rng()), kmeans(points, 16, rng())
+    np.testing.assert_array_equal(sampled.labels, again.labels)
+    np.testing.assert_array_equal(sampled.labels, nearest(points, sampled.centroids)[0])  # all points, not the sample
+    assert not np.array_equal(sampled.centroids, whole.centroids)
+    assert sampled.distances.mean() < 1.05 * whole.distances.mean()
+
+
+def test_a_hundred_thousand_points_are_never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    start = module.first_centroids
+    monkeypatch.setattr(
+        module, "first_centroids", lambda points, *rest: seen.append(len(points)) or start(points, *rest)
+    )
+    points = rng().normal(size=(100_001, 2)).astype(np.float32)
+    kmeans(points[:100_000], 2, rng(), iterations=1)
+    kmeans(points, 2, rng(), iterations=1)
+    kmeans(points, 100, rng(), iterations=1)  # 1024 points a code are more than there are
+    assert seen == [100_000, 100_000, 100_001]
+
+
+def test_what_is_left_for_the_next_level_is_found_in_place() -> None:
+    points, centroids = column(1, 5, 7), column(0, 6)
+    subtract(points, centroids, np.array([0, 1, 1], np.int32))
+    assert points.ravel().tolist() == [1, -1, 1]
 
 
 @settings(max_examples=50, deadline=None)

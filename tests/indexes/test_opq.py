@@ -45,14 +45,14 @@ def test_the_rotation_beats_blocks_of_the_columns_as_they_are() -> None:
     points, rng = correlated(), np.random.default_rng(0)
     halves = [kmeans(np.ascontiguousarray(points[:, columns]), 16, rng) for columns in blocks(12, 2)]
     plain = sum(float(half.distances.sum()) for half in halves) / float((points**2).sum())
-    assert error_of(points, [16, 16]) < 0.9 * plain  # 0.8 times when this was written
+    assert error_of(points, [16, 16]) < 0.5 * plain
 
 
 def test_turns_lower_the_error_of_the_first_rotation() -> None:
     rng = np.random.default_rng(1)
     corners = rng.choice([-1.0, 1.0], size=(800, 8)) @ np.linalg.qr(rng.normal(size=(8, 8)))[0]  # no axis is stronger
     points = (corners + 0.05 * rng.normal(size=(800, 8))).astype(np.float32)
-    assert error_of(points, [16, 16], rotations=30) < 0.95 * error_of(points, [16, 16], rotations=0)
+    assert error_of(points, [16, 16], rotations=30) < 0.5 * error_of(points, [16, 16], rotations=0)
 
 
 def test_axes_are_dealt_by_the_product_of_their_variances() -> None:

@@ -174,6 +174,51 @@ def test_office_same_bytes_on_another_number_of_threads(
     assert answer.stdout.strip() == expected
 
 
+MANY = """
+import hashlib, os, sys
+from types import SimpleNamespace
+import numpy as np
+import pyarrow as pa
+from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
+from llmrec.encoders.base import Encoded
+from llmrec.indexes import kmeans
+from llmrec.indexes.rqkmeans import RQKMeansIndex
+os.cpu_count = lambda: int(os.environ["OMP_NUM_THREADS"])  # so many chunks at once
+kmeans.SAMPLE, kmeans.ENOUGH = 200, 0  # two of the levels learn from a sample, as in a catalog of millions
+rng = np.random.default_rng(0)
+centres = rng.normal(size=(500, 64))
+vectors = (centres[rng.integers(0, 500, 20_000)] + 0.3 * rng.normal(size=(20_000, 64))).astype(np.float32)
+class GivenVectors(RQKMeansIndex):
+    def _space(self):
+        return SimpleNamespace(fit=lambda catalog, train: Encoded(vectors, {}))
+names = pa.array(np.arange(len(vectors)).astype(str))
+catalog = Catalog(pa.table({"item_id": names, "title": names}))
+train = Interactions.from_columns(names[:1], names[:1], np.zeros(1, np.int64), catalog.items)
+for collisions in ("digit", "nearest"):
+    index = GivenVectors(encoder={}, levels=[128, 64, 64], iterations=5, collisions=collisions).build(catalog, train)
+    assert index.collisions == 0 and index.provenance["collisions"]["before"]["colliding"] > 100
+    learned = hashlib.sha256(b"".join(index.state[name].tobytes() for name in sorted(index.state))).hexdigest()
+    print(collisions, index.digest, learned, index.provenance["reconstruction_error"])
+"""
+
+
+def test_twenty_thousand_items_same_bytes_on_one_thread_and_on_two() -> None:
+    answers = []
+    for threads in ("1", "2"):
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        answer = subprocess.run(
+            [sys.executable, "-c", MANY],
+            env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        answers.append(answer.stdout.splitlines())
+    assert [line.split()[0] for line in answers[0]] == ["digit", "nearest"]
+    assert answers[0] == answers[1]
+
+
 def test_the_synthetic_world_is_what_the_tests_take_it_for() -> None:
     world = clustered_world()
     assert len(world.catalog) == ITEMS == 60

@@ -139,7 +139,7 @@ def test_the_last_level_is_used_more_evenly_than_by_nearest() -> None:
         np.bincount(make_unique(plain, vectors, codebooks, strategy)[0][:, 1], minlength=32)
         for strategy in ("sinkhorn", "nearest")
     )
-    assert near.std() > 1.5 * even.std()  # 15 items a prefix take half of 32 codes: the same half, or all in turn
+    assert near.std() > 1.5 * even.std()  # `nearest` fills the same half of the codes under every prefix
 
 
 def test_moves_are_counted() -> None:
