@@ -22,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np  # the other package's environment has this, and nothing of llmrec
 
@@ -33,7 +34,8 @@ ITERATIONS = 25
 LIMITS = {"seconds": 300, "peak_gb": 6}
 """What a million items may cost on two cores."""
 
-COMPARED = ("seconds", "peak_gb", "reconstruction_error")
+T = TypeVar("T")
+COMPARED = ("seconds", "cpu_seconds", "peak_gb", "reconstruction_error")
 CHUNK = 50_000
 
 
@@ -53,7 +55,14 @@ def make_vectors(path: Path, items: int, seed: int) -> None:
     vectors.flush()
 
 
-def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
+def timed(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
+    """What it gives; its time, and that of all its threads: with other work on the machine, the second grows less."""
+    wall, busy = time.perf_counter(), time.process_time()
+    result = work()
+    return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": round(time.process_time() - busy, 2)}
+
+
+def measure_llmrec(vectors: np.ndarray, seed: int, sample: int | None) -> dict[str, Any]:
     """Build an index as a recipe does; only the encoder is replaced."""
     from types import SimpleNamespace
 
@@ -63,6 +72,7 @@ def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.encoders.base import Encoded
+    from llmrec.indexes import kmeans
     from llmrec.indexes.rqkmeans import RQKMeansIndex
 
     class GivenVectors(RQKMeansIndex):
@@ -74,32 +84,30 @@ def measure_llmrec(vectors: np.ndarray, seed: int) -> dict[str, Any]:
     train = Interactions.from_columns(pa.array(["u"]), names[:1], np.zeros(1, np.int64), catalog.items)
     settings = {"encoder": {"kind": "given"}, "levels": LEVELS, "iterations": ITERATIONS, "seed": seed}
     indexer = GivenVectors.parse({**settings, "collisions": "digit"})
-    start = time.perf_counter()
-    index = indexer.build(catalog, train)
-    seconds = time.perf_counter() - start
+    kmeans.SAMPLE = sample or kmeans.SAMPLE
+    index, times = timed(lambda: indexer.build(catalog, train))
     collisions = index.provenance["collisions"]
     blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
     return {
-        "seconds": seconds,
+        **times,
         "reconstruction_error": index.provenance["reconstruction_error"][-1],
         "collisions": index.collisions,
         "collisions_before": collisions["before"]["colliding"],
         "level_sizes": index.level_sizes,
+        "sample": min(len(vectors), max(kmeans.SAMPLE * max(LEVELS), kmeans.ENOUGH)),
         "digest": index.digest,
         "blas": sorted({f"{lib['internal_api']} {lib.get('architecture')}" for lib in blas}),
     }
 
 
-def measure_semantic_id(vectors: np.ndarray, seed: int) -> dict[str, Any]:
+def measure_semantic_id(vectors: np.ndarray, seed: int, sample: int | None) -> dict[str, Any]:
     """Its residual k-means and its engine, which appends a number where items collide; as many iterations as ours."""
     from semantic_id import RQKMeans, SemanticIdEngine
 
     settings = {"max_iter": ITERATIONS, "tol": 0, "n_init": 1, "random_state": seed}
     encoder = RQKMeans(n_levels=len(LEVELS), n_clusters=LEVELS, **settings)
     engine = SemanticIdEngine(encoder=encoder)
-    start = time.perf_counter()
-    names = engine.fit(vectors).unique_ids(vectors)
-    seconds = time.perf_counter() - start
+    names, times = timed(lambda: engine.fit(vectors).unique_ids(vectors))
     peak = peak_gb()
     codes = encoder.encode(vectors, batch_size=CHUNK)
     left = 0.0
@@ -107,7 +115,7 @@ def measure_semantic_id(vectors: np.ndarray, seed: int) -> dict[str, Any]:
         part = slice(first, first + CHUNK)
         left += float(np.square(vectors[part] - encoder.decode(codes[part]), dtype=np.float64).sum())
     return {
-        "seconds": seconds,
+        **times,
         "peak_gb": peak,
         "reconstruction_error": round(left / float(np.einsum("nd,nd->", vectors, vectors, dtype=np.float64)), 6),
         "collisions": len(names) - len(set(names)),
@@ -133,19 +141,19 @@ def load_average() -> list[float]:
     return [round(load, 2) for load in os.getloadavg()]
 
 
-def measure(what: str, path: Path, seed: int) -> None:
+def measure(what: str, path: Path, seed: int, sample: int | None) -> None:
     """What the processes of single sizes do: print one JSON line."""
     vectors = np.load(path)
-    figures = {"peak_gb": 0.0, **MEASURES[what](vectors, seed)}
+    figures = {"peak_gb": 0.0, **MEASURES[what](vectors, seed, sample)}
     figures["peak_gb"] = round(figures["peak_gb"] or peak_gb(), 3)
     figures["items_per_second"] = round(len(vectors) / figures["seconds"])
     figures["seconds"] = round(figures["seconds"], 2)
     print(json.dumps(figures))
 
 
-def in_own_process(python: str, what: str, path: Path, seed: int, limit: float | None) -> dict[str, Any]:
+def in_own_process(python: str, what: str, path: Path, options: list[str], limit: float | None) -> dict[str, Any]:
     """The figures of one size, or why there are none."""
-    command = [python, __file__, "--seed", str(seed), "--measure", what, str(path)]
+    command = [python, __file__, *options, "--measure", what, str(path)]
     try:
         answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -176,15 +184,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--sample", type=int, help="points a code that k-means learns from; llmrec's own number if left out"
+    )
     parser.add_argument("--semantic-id-python", metavar="PYTHON", help="interpreter that has the package semantic-id")
     parser.add_argument("--semantic-id-limit", type=float, default=1800, help="seconds that it may take for one size")
     parser.add_argument("--store", action="store_true", help="keep the result under benchmarks/results/")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(arguments.measure[0], Path(arguments.measure[1]), arguments.seed)
+        measure(arguments.measure[0], Path(arguments.measure[1]), arguments.seed, arguments.sample)
         return
 
+    options = ["--seed", str(arguments.seed)] + (["--sample", str(arguments.sample)] if arguments.sample else [])
     other = semantic_id_python(arguments.semantic_id_python)
     ours: dict[str, dict[str, Any]] = {}
     theirs: dict[str, dict[str, Any]] = {}
@@ -193,11 +205,11 @@ def main() -> None:
         for items in sorted(arguments.items):
             path = Path(folder) / "vectors.npy"
             make_vectors(path, items, arguments.seed)
-            ours[str(items)] = in_own_process(sys.executable, "llmrec", path, arguments.seed, None)
+            ours[str(items)] = in_own_process(sys.executable, "llmrec", path, options, None)
             print(f"{items} items, llmrec: {ours[str(items)]}", file=sys.stderr)
             if other:
                 limit = arguments.semantic_id_limit
-                theirs[str(items)] = in_own_process(other, "semantic-id", path, arguments.seed, limit)
+                theirs[str(items)] = in_own_process(other, "semantic-id", path, options, limit)
                 print(f"{items} items, semantic-id: {theirs[str(items)]}", file=sys.stderr)
     load["after"] = load_average()
     if failed := [items for items, figures in ours.items() if "failed" in figures]:

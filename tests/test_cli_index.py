@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_run import make_base_model, write_recipe
 
 from llmrec import cli, cli_index
 from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Interactions
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.export import Format
+from llmrec.indexes.provenance import items_digest
 from llmrec.pipeline.run import load_split, plan
 from llmrec.recipe import load_recipe
 
@@ -38,7 +37,7 @@ Command = Callable[..., Answer]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a recipe, its stages up to the index, and the codes in a folder shaped like a model's."""
+    """A working directory with a recipe, its stages up to the index, and a folder shaped like a model's."""
     here = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
@@ -160,8 +159,6 @@ def test_a_folder_with_more_items_than_its_data_keeps_the_rows_apart(llmrec: Com
     index = ItemIndex.load(Path("model/item_index"))
     order = np.roll(np.arange(24), 5)  # the same items in other rows, as if they had come in another order
     moved = catalog.take(order.astype(np.int32))
-    from llmrec.indexes.provenance import items_digest
-
     provenance = {**index.provenance, "items": items_digest(moved.items)}
     ItemIndex(index.codes[order], index.level_sizes, provenance).save(Path("model/item_index"))
     pq.write_table(moved.table, "model/catalog.parquet")
@@ -210,7 +207,7 @@ def test_an_export_names_the_items(llmrec: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["inspect", "nowhere"], "nowhere holds no index. Give a model folder"),
+        (["inspect", "nowhere"], "nowhere holds no index.json. Give a model folder"),
         (["inspect", "base"], "base holds no index"),
         (["inspect", "toy.yaml"], "llmrec index build RECIPE"),
         (["inspect", "model", "--html", "codes"], "codes is a folder"),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 560, 240
-LEFT, RIGHT, TOP, BOTTOM = 48, 10, 20, 40
+LEFT, RIGHT, TOP, BOTTOM = 48, 22, 20, 40
 """Room beside the plot for numbers and names, in the units of the drawing."""
 
 MOST_BARS = 150
@@ -69,7 +69,7 @@ def bar_chart(names: Sequence[str], series: Sequence[Series], title: str, x_name
     marks = round_numbers(0.0, max(known))
     room = (WIDTH - LEFT - RIGHT) / len(names)
     broad = min(room * 0.72 / len(series), 64)
-    parts = [_frame(marks, title, x_name, percent=True)]
+    parts = [_frame(marks, [f"{mark * 100:.4g}%" for mark in marks], title, x_name)]
     every = math.ceil(len(names) / 16)
     for group, name in enumerate(names):
         middle = LEFT + room * (group + 0.5)
@@ -89,7 +89,7 @@ def bar_chart(names: Sequence[str], series: Sequence[Series], title: str, x_name
 
 
 def line_chart(x: Sequence[float], series: Sequence[Series], title: str, x_name: str) -> str:
-    """Lines over a numbered axis.
+    """Lines over a numbered axis; values that differ a hundredfold stand on a logarithmic one.
 
     Args:
         x: places, ascending. series: one value a place each, no labels. title: read out by a screen reader.
@@ -97,19 +97,27 @@ def line_chart(x: Sequence[float], series: Sequence[Series], title: str, x_name:
     known = [value for one in series for value in one.values if value is not None]
     if not known:
         return '<p class="none">Nothing was measured here.</p>'
-    marks = round_numbers(min(known), max(known))
+    logarithmic = 0 < min(known) * 100 <= max(known)
+    if logarithmic:
+        marks = [
+            float(power) for power in range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
+        ]
+        names = [f"{10**mark:,.6g}" for mark in marks]
+    else:
+        marks = round_numbers(min(known), max(known))
+        names = [f"{mark:,.6g}" for mark in marks]
     left, right = (x[0], x[-1]) if x[-1] > x[0] else (x[0] - 0.5, x[0] + 0.5)
 
     def across(place: float) -> float:
         return LEFT + (place - left) / (right - left) * (WIDTH - LEFT - RIGHT)
 
-    parts = [_frame(marks, title, x_name, percent=False)]
+    parts = [_frame(marks, names, title, x_name)]
     for mark in round_numbers(left, right):
         if left <= mark <= right:
             parts.append(_text("tick", across(mark), HEIGHT - BOTTOM + 16, f"{mark:,.6g}"))
     for one in series:
         points = " ".join(
-            f"{across(place):.1f},{_down(value, marks):.1f}"
+            f"{across(place):.1f},{_down(math.log10(value) if logarithmic else value, marks):.1f}"
             for place, value in zip(x, one.values, strict=True)
             if value is not None
         )
@@ -136,13 +144,13 @@ def _text(style: str, x: float, y: float, text: str, anchor: str = "middle") -> 
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _frame(marks: Sequence[float], title: str, x_name: str, percent: bool) -> str:
-    """The beginning of a drawing, with its horizontal lines."""
+def _frame(marks: Sequence[float], names: Sequence[str], title: str, x_name: str) -> str:
+    """The beginning of a drawing, with its horizontal lines and their names."""
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for mark in marks:
+    for mark, name in zip(marks, names, strict=True):
         y = _down(mark, marks)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text("tick", LEFT - 8, y + 4, f"{mark * 100:.4g}%" if percent else f"{mark:,.6g}", "end"))
+        parts.append(_text("tick", LEFT - 8, y + 4, name, "end"))
     parts.append(_text("tick", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_name))
     return "".join(parts)
 

@@ -47,12 +47,14 @@ class Nothing:
     def __init__(self) -> None:
         self.started: list[torch.Tensor] = []
         self.kept: list[torch.Tensor] = []
+        self.threads: set[int] = set()
 
     def start(self, latents: torch.Tensor) -> None:
         self.started.append(latents)
 
     def quantize(self, latents: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.kept.append(kept)
+        self.threads.add(torch.get_num_threads())
         return latents, torch.zeros(())
 
     def learned(self) -> list[torch.Tensor]:
@@ -112,13 +114,15 @@ def test_training_works_where_gradients_are_switched_off(kind: str) -> None:
     np.testing.assert_array_equal(learned.latents, indexer(kind).fit_quantizer(some_vectors()).latents)
 
 
-def test_threads_come_back_after_an_error() -> None:
+def test_training_takes_one_thread_and_gives_the_others_back() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         with pytest.raises(KeyError), one_torch_thread():
             {1: "one"}[torch.get_num_threads() - 1]  # one thread, so there is no 0
         assert torch.get_num_threads() == 2
+        _, nothing, _ = trained(Schedule(3, 100, 1e-3), some_vectors(), [96, 4])
+        assert nothing.threads == {1}
     finally:
         torch.set_num_threads(threads)
 

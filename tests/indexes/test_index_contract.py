@@ -10,11 +10,13 @@ from worlds import make_tiny_tokenizer
 from llmrec.indexes.atomic import AtomicIndex
 from llmrec.indexes.base import Indexer
 from llmrec.indexes.collaborative import CollaborativeIndex
+from llmrec.indexes.fsq import FSQIndex
 from llmrec.indexes.hybrid import HybridIndex
 from llmrec.indexes.opq import OPQIndex
 from llmrec.indexes.published import PublishedIndex
 from llmrec.indexes.random import RandomIndex
 from llmrec.indexes.rqkmeans import RQKMeansIndex
+from llmrec.indexes.rqvae import RQVAEIndex
 from llmrec.indexes.semantic import SemanticIndex
 from llmrec.indexes.sequential import SequentialIndex
 from llmrec.indexes.title import TitleIndex
@@ -48,6 +50,29 @@ class TestRQKMeansBalanced(IndexContract):
 class TestOPQ(IndexContract):
     def make(self, folder: Path) -> Indexer:
         return OPQIndex(encoder={"kind": "tfidf"}, levels=[8, 8, 4], rotations=3)
+
+
+class TestRQVAE(IndexContract):
+    def make(self, folder: Path) -> Indexer:
+        return RQVAEIndex(encoder={"kind": "tfidf"}, levels=[8, 4], latent_dimensions=8, hidden=[16], steps=30)
+
+
+class TestRQVAEGradient(IndexContract):
+    def make(self, folder: Path) -> Indexer:
+        return RQVAEIndex(
+            encoder={"kind": "tfidf"},
+            levels=[8, 12],
+            latent_dimensions=8,
+            hidden=[16],
+            steps=30,
+            codebook_update="gradient",
+            collisions="nearest",
+        )
+
+
+class TestFSQ(IndexContract):
+    def make(self, folder: Path) -> Indexer:
+        return FSQIndex(encoder={"kind": "tfidf"}, groups=[[4, 3], [5, 2]], hidden=[16], steps=30)
 
 
 class TestPublished(IndexContract):

@@ -224,7 +224,14 @@ def test_bars_are_as_high_as_their_values() -> None:
 def test_a_line_goes_through_its_points() -> None:
     page = Page(line_chart([0, 50, 100], [Series("loss", "first", [1.0, 0.5, 0.0])], "loss", "step"))
     (line,) = [attributes["points"] for tag, attributes in page.elements if tag == "polyline"]
-    assert line == "48.0,20.0 299.0,110.0 550.0,200.0"
+    assert line == "48.0,20.0 293.0,110.0 538.0,200.0"
+
+
+def test_values_that_differ_a_hundredfold_stand_on_a_logarithmic_axis() -> None:
+    page = Page(line_chart([0, 50, 100], [Series("loss", "first", [1.0, 0.1, 0.01])], "loss", "step"))
+    (line,) = [attributes["points"] for tag, attributes in page.elements if tag == "polyline"]
+    assert line == "48.0,20.0 293.0,110.0 538.0,200.0"
+    assert page.texts["text"][:3] == ["0.01", "0.1", "1"]
 
 
 @pytest.mark.parametrize(
