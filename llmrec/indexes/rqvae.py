@@ -2,7 +2,7 @@
 
 After TIGER (Rajput et al., 2023, arXiv:2305.05065), whose network and commitment weight are the defaults here, and
 LC-Rec (Zheng et al., 2024, arXiv:2311.09049). As in residual k-means every level describes what the levels before left
-over, so codes go from coarse to fine; here the space they describe is bent so that they lose less of the vectors.
+over, so codes go from coarse to fine; here the space in which they do is learned along with them.
 
     llmrec run index/rqvae data.root=PATH
 

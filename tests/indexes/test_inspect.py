@@ -120,8 +120,9 @@ def test_chance_is_what_the_sizes_give_alone() -> None:
 
 
 def test_chance_shuffles_only_the_items_that_have_a_category() -> None:
-    # Both known items share a prefix and their category; shuffled over all items they would not.
-    assert purity_by_chance(numbers(0, 0, 1, 1, 2, 2), numbers(3, 3, -1, -1, -1, -1)) == 1
+    # Two pairs in one prefix are half pure however they are shuffled, unless the other items take part.
+    values = numbers(3, 3, 4, 4, *[-1] * 12)
+    assert purity_by_chance(np.repeat(numbers(0, 1), [4, 12]), values) == 0.5
 
 
 def test_prefixes_are_numbered_in_the_order_of_the_tree() -> None:
