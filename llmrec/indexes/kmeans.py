@@ -25,8 +25,10 @@ CHUNK = 8192
 START = 128
 """Points a code that the choice of the first centroids looks at, at most."""
 
-SAMPLE = 1024
-"""Points a code that the iterations look at, at most."""
+SAMPLE = 2048
+"""Points a code that the iterations look at, at most. `benchmarks/index_build.py --items 1000000 --sample ...`: three
+levels of 256 codes leave .6435 of the squared length of a million vectors, .6463 with half as many points a code, .6415
+with all points."""
 
 ENOUGH = 100_000
 """As many points the iterations look at in any case, however few the codes are."""

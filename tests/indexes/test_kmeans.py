@@ -93,7 +93,7 @@ def test_a_hundred_thousand_points_are_never_sampled(monkeypatch: pytest.MonkeyP
     points = rng().normal(size=(100_001, 2)).astype(np.float32)
     kmeans(points[:100_000], 2, rng(), iterations=1)
     kmeans(points, 2, rng(), iterations=1)
-    kmeans(points, 100, rng(), iterations=1)  # 1024 points a code are more than there are
+    kmeans(points, 100, rng(), iterations=1)  # 2048 points a code are more than there are
     assert seen == [100_000, 100_000, 100_001]
 
 
