@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 RECOMMENDER = "recommender.json"
@@ -54,9 +55,19 @@ def write_folder(folder: Path, write: Callable[[Path], None], last: str) -> None
             os.replace(path, old)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it appears whole: to a neighbour first, then by rename."""
+@contextmanager
+def appears_whole(path: Path) -> Iterator[Path]:
+    """A neighbour of a file to write to; it takes the file's place when the block ends, and is gone if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     neighbour = path.with_name(f".{path.name}.{os.getpid()}")
-    neighbour.write_text(text)
-    os.replace(neighbour, path)
+    try:
+        yield neighbour
+        os.replace(neighbour, path)
+    finally:
+        neighbour.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it appears whole."""
+    with appears_whole(path) as neighbour:
+        neighbour.write_text(text)

@@ -69,23 +69,19 @@ class Catalog:
         Raises:
             DataError: an id is there already, or a column has values of another type.
         """
-        known = set(self.items.ids.to_pylist()) & set(items.items.ids.to_pylist())
-        if known:
+        known = np.flatnonzero(self.items.rows(items.items.ids) >= 0)
+        if known.size:
+            first = min(items.items[int(row)] for row in known)
             raise DataError(
-                f"item '{min(known)}' is in the catalog already ({len(known)} such items).", fix="Leave these rows out."
+                f"item '{first}' is in the catalog already ({known.size} such items).", fix="Leave these rows out."
             )
         columns = {}
         for field in self.table.schema:
             more = items.table[field.name] if field.name in items.table.column_names else pa.nulls(len(items))
             try:
-                columns[field.name] = pa.chunked_array([*self.table[field.name].chunks, *_cast(more, field.type)])
+                columns[field.name] = more.cast(field.type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise DataError(
                     f"the new values are no {field.type} ({error}).", column=field.name, fix="Give the same type."
                 ) from error
-        return Catalog(pa.table(columns, schema=self.table.schema))
-
-
-def _cast(column: pa.Array | pa.ChunkedArray, to: pa.DataType) -> list[pa.Array]:
-    cast = column.cast(to)
-    return list(cast.chunks) if isinstance(cast, pa.ChunkedArray) else [cast]
+        return Catalog(pa.concat_tables([self.table, pa.table(columns, schema=self.table.schema)]))

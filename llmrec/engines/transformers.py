@@ -83,7 +83,9 @@ class TreeStepper:
         self.head = LevelHead(model)
         self.cache = DynamicCache(config=model.config)
         device = model.device
-        self.token_ids = [torch.from_numpy(ids).to(device) for ids in item_tokenizer.codebooks]
+        self.token_ids = torch.from_numpy(item_tokenizer.token_ids).to(device)
+        self.book_of_level = torch.from_numpy(item_tokenizer.book_of_level).to(device)
+        self.book_starts = torch.from_numpy(item_tokenizer.book_starts).to(device)
         self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
         width = int(self.lengths.max())
         # Right padding: a prompt's own tokens never see the padding behind them, so prefill needs no mask.
@@ -117,19 +119,9 @@ class TreeStepper:
         return self._log_p(hidden, depths, fed, children, real)
 
     def _tokens(self, nodes: Tensor, depths: Tensor) -> Tensor:
-        """`int64[B, T]`: the token on the edge into each node; token 0 on padding, which nobody sees."""
-        tokens = torch.zeros_like(nodes)
-        codes = self.trie.code[nodes].long()
-        for book, ids in enumerate(self.token_ids):
-            of_book = self._is_of(book, depths - 1)
-            tokens[of_book] = ids[codes[of_book]]
-        return tokens
-
-    def _is_of(self, book: int, levels: Tensor) -> Tensor:
-        """`bool[...]`: whether codes of these levels are in the codebook; levels of padding are in none."""
-        if self.items.is_text:
-            return (levels >= 0) & (levels < self.items.levels)
-        return levels == book
+        """`int64[B, T]`: the token on the edge into each node; any on padding, which nobody sees."""
+        starts = self.book_starts[self.book_of_level[(depths - 1).clamp(min=0)]]
+        return self.token_ids[starts + self.trie.code[nodes].long().clamp(min=0)]
 
     def _tree_mask(self, nodes: Tensor) -> Tensor:
         """`bool[B, 1, T, P + fed]`: a node sees its user's prompt, its ancestors and itself."""
@@ -140,8 +132,9 @@ class TreeStepper:
     def _log_p(self, hidden: Tensor, levels: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
         """`float32[B, T, C]`; each position meets the rows of the level that follows it."""
         found = torch.full(children.shape, -torch.inf, device=hidden.device)
-        for book in range(len(self.token_ids)):
-            at = fed & self._is_of(book, levels)
+        books = self.book_of_level[levels]  # (B, T); no leaf is fed, so a level follows
+        for book in range(len(self.items.codebooks)):
+            at = fed & (books == book)
             if not bool(at.any()):
                 continue
             states, rows = hidden[at], self.head.rows(self.items.rows_of(book))

@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.data.vocabulary import Vocabulary
 from llmrec.encoders.base import State
 from llmrec.errors import ArtifactError
+from llmrec.indexes.collisions import collision_report
 from llmrec.indexes.files import (
     MOST_HEAD_BYTES,
     UNREADABLE,
@@ -26,7 +28,7 @@ from llmrec.indexes.files import (
     read_json,
     read_state,
 )
-from llmrec.indexes.provenance import items_digest
+from llmrec.indexes.provenance import items_digest, level_usage
 from llmrec.registry import build
 
 END = -1
@@ -83,6 +85,11 @@ class ItemIndex:
         return (self.codes != END).sum(axis=1)
 
     @property
+    def trained(self) -> NDArray[np.int32]:
+        """The codes that a model has been trained on, `int32[N - A, L]`: all but those of the new items."""
+        return self.codes if self.stand_ins is None else self.codes[: len(self) - len(self.stand_ins)]
+
+    @property
     def collisions(self) -> int:
         """Items that share their code with an earlier item; 0 for every index that llmrec builds."""
         return len(self.codes) - len(np.unique(self.codes, axis=0)) if len(self.codes) else 0
@@ -124,6 +131,30 @@ class ItemIndex:
         maker = build("index", {**settings, "kind": str(self.provenance.get("kind"))}, "index")
         added: ItemIndex = maker.add(self, catalog)
         return added
+
+    def grown(
+        self, codes: NDArray[np.int32], catalog: Catalog, stand_ins: NDArray[np.int32] | None = None
+    ) -> ItemIndex:
+        """With codes for the catalog rows behind its own, and a provenance that says so; for `Indexer.add`.
+
+        Args:
+            codes: `int32[A, L]`, of the new items. catalog: all items. stand_ins: `int32[A, L]`, of the new items.
+        """
+        whole = np.vstack([self.codes, codes])
+        if stand_ins is not None and self.stand_ins is not None:
+            stand_ins = np.vstack([self.stand_ins, stand_ins])
+        made = self.provenance
+        changed = {
+            "items": items_digest(catalog.items),
+            "levels": level_usage(whole, self.level_sizes),
+            "collisions": {**made["collisions"], "after": collision_report(whole)},
+            "added": made.get("added", 0) + len(codes),
+        }
+        return ItemIndex(whole, self.level_sizes, {**made, **changed}, self.state, self.pieces, stand_ins)
+
+    def is_for(self, items: Vocabulary) -> bool:
+        """Whether its rows are these items; an index that does not say whose it is passes for any of its length."""
+        return len(items) == len(self) and self.provenance.get("items") in (None, items_digest(items))
 
     def save(self, folder: Path) -> None:
         """Write `codes.safetensors`, `index.json`, and `state.safetensors` where there is a state."""

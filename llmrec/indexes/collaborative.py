@@ -25,7 +25,7 @@ from llmrec.encoders.vectors import require_items, truncated_svd, unit_rows
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import END, ItemIndex
 from llmrec.indexes.kmeans import kmeans
-from llmrec.indexes.numbering import with_numbers
+from llmrec.indexes.numbering import sizes_of, with_numbers
 from llmrec.indexes.provenance import provenance_of
 
 ItemRows = NDArray[np.int64]
@@ -66,7 +66,7 @@ class CollaborativeIndex(Component):
         for leaf in leaves:
             numbers[leaf.rows] = np.arange(len(leaf.rows))
         codes = with_numbers(paths, numbers)
-        sizes = tuple(int(size) for size in codes.max(axis=0) + 1)
+        sizes = sizes_of(codes)
         provenance = provenance_of(
             self.kind, self.settings(), catalog.items, codes, sizes, resolved_by="numbering", plain=paths
         )

@@ -16,7 +16,6 @@ code share it in the file, and a code that ends earlier is shorter there too.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,11 +23,11 @@ from typing import Literal, get_args
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from llmrec import artifact
 from llmrec.data.vocabulary import Vocabulary
 from llmrec.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.provenance import items_digest
-from llmrec.indexes.spelling import BEGIN, ENDING, LETTERS, Codes, number_lists, token_texts
+from llmrec.indexes.spelling import BEGIN, ENDING, Codes, number_lists, require_letters, token_texts
 
 Format = Literal["lcrec", "id2sid", "text", "sem_ids", "openonerec", "table"]
 
@@ -57,15 +56,11 @@ def export_index(index: ItemIndex, items: Vocabulary, path: Path, format: Format
     if path.suffix not in writers:
         raise DataError(f"{path} is no file of the format {format}.", fix=f"End its name in {' or '.join(writers)}.")
     _check(index, items)
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writers[path.suffix](index.codes, items, neighbour)
-        os.replace(neighbour, path)
+        with artifact.appears_whole(path) as neighbour:
+            writers[path.suffix](index.codes, items, neighbour)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error}). Choose another name.") from error
-    finally:
-        neighbour.unlink(missing_ok=True)
 
 
 def _check(index: ItemIndex, items: Vocabulary) -> None:
@@ -74,10 +69,8 @@ def _check(index: ItemIndex, items: Vocabulary) -> None:
             "an index of titles cannot be exported: its codes are words of one tokenizer, which no other project "
             "numbers alike. Export an index of another kind, such as rqkmeans."
         )
-    if len(index.level_sizes) > len(LETTERS):
-        raise ArtifactError(f"an index of {len(index.level_sizes)} levels; at most {len(LETTERS)} can be written.")
-    made_for = index.provenance.get("items")
-    if len(items) != len(index) or (made_for is not None and items_digest(items) != made_for):
+    require_letters(len(index.level_sizes))
+    if not index.is_for(items):
         raise ArtifactError(
             f"the {len(items)} items are not the {len(index)} that this index was built for. Give the catalog of the "
             "same model folder."

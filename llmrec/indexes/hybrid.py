@@ -16,7 +16,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import END, ItemIndex
 from llmrec.indexes.collaborative import CollaborativeIndex, paths_of
-from llmrec.indexes.numbering import with_numbers
+from llmrec.indexes.numbering import sizes_of, with_numbers
 from llmrec.indexes.provenance import provenance_of
 
 
@@ -48,7 +48,7 @@ class HybridIndex(Component):
             clusters = int(paths[:, depth].max()) + 1 if depth < paths.shape[1] else 0
             own[ends_here] = clusters + np.arange(len(ends_here))
         codes = with_numbers(paths, own)
-        sizes = tuple(int(size) for size in codes.max(axis=0) + 1)
+        sizes = sizes_of(codes)
         provenance = provenance_of(
             self.kind, self.settings(), catalog.items, codes, sizes, resolved_by="a token of its own", plain=paths
         )

@@ -8,9 +8,8 @@ titles writes items in the words of the base vocabulary instead; only the mark o
 from __future__ import annotations
 
 import copy
-import string
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from llmrec.errors import ArtifactError, DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.plain_text import PlainText
+from llmrec.indexes.spelling import LETTERS, require_letters
 from llmrec.indexes.trie import Trie
-
-LETTERS = string.ascii_lowercase
 
 
 def level_tokens(level: int, size: int) -> list[str]:
@@ -51,6 +49,11 @@ class ItemTokenizer:
         self.tokenizer, self.index = tokenizer, index
         self.codebooks = _find_pieces(tokenizer, index.pieces) if index.pieces else _find_levels(tokenizer, index)
         """The token ids of every codebook, `int64[V]` each: one a level, or one for all levels of a text index."""
+        self.book_of_level = np.zeros(self.levels, np.int64) if self.is_text else np.arange(self.levels)
+        self.book_starts = np.cumsum([0, *map(len, self.codebooks)])[:-1]
+        """Where each codebook begins in `token_ids`."""
+        self.places = lru_cache(maxsize=8)(self._places)
+        """By torch device, `int64[vocabulary]`: where a token id stands in `token_ids`, -1 for other words."""
 
     @classmethod
     def bind(cls, tokenizer: PreTrainedTokenizerBase, index: ItemIndex) -> ItemTokenizer:
@@ -97,20 +100,10 @@ class ItemTokenizer:
         ids = self.codebooks[codebook]
         return torch.from_numpy(ids) if self.is_text else slice(int(ids[0]), int(ids[-1]) + 1)
 
-    @cached_property
-    def codebook_of_token(self) -> NDArray[np.int64]:
-        """`int64[vocabulary]`: the codebook that a token id belongs to, -1 for a word that no item has."""
-        return self._by_token([np.full(len(ids), book) for book, ids in enumerate(self.codebooks)])
-
-    @cached_property
-    def code_of_token(self) -> NDArray[np.int64]:
-        """`int64[vocabulary]`: the code that a token id stands for, -1 for a word that no item has."""
-        return self._by_token([np.arange(len(ids)) for ids in self.codebooks])
-
-    def _by_token(self, values: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-        found = np.full(max(len(self.tokenizer), int(self.token_ids.max()) + 1), -1, np.int64)
-        found[self.token_ids] = np.concatenate(values)
-        return found
+    def _places(self, device: torch.device) -> torch.Tensor:
+        found = torch.full((max(len(self.tokenizer), int(self.token_ids.max()) + 1),), -1)
+        found[torch.from_numpy(self.token_ids)] = torch.arange(len(self.token_ids))
+        return found.to(device)
 
     @cached_property
     def trie(self) -> Trie:
@@ -119,7 +112,7 @@ class ItemTokenizer:
     def encode(self, row: int) -> list[int]:
         """The token ids of an item's code."""
         codes = self.index.codes[row]
-        return [int(self.codebooks[self._book(level)][code]) for level, code in enumerate(codes[codes >= 0])]
+        return [int(self.codebooks[self.book_of_level[level]][code]) for level, code in enumerate(codes[codes >= 0])]
 
     def decode(self, ids: Sequence[int] | NDArray[np.int64]) -> list[int]:
         """The rows of the items whose code these token ids are (several for a bucket).
@@ -127,12 +120,13 @@ class ItemTokenizer:
         Raises:
             DecodingError: no item has this code.
         """
-        state = torch.tensor(0)
+        state, places = torch.tensor(0), self.places(torch.device("cpu"))
         for level, token in enumerate(ids):
-            known = 0 <= token < len(self.code_of_token) and level < self.levels
-            if not known or self.codebook_of_token[token] != self._book(level):
+            book = self.book_of_level[level] if level < self.levels else 0
+            code = int(places[token] - self.book_starts[book]) if 0 <= token < len(places) else -1
+            if level >= self.levels or not 0 <= code < len(self.codebooks[book]):
                 raise DecodingError(f"token {token} at place {level} is no code of an item.")
-            state = self.trie.step(state, torch.tensor(int(self.code_of_token[token])))
+            state = self.trie.step(state, torch.tensor(code))
         if not bool(self.trie.is_leaf(state)):
             raise DecodingError(f"{len(ids)} token ids are the beginning of a code; a code has up to {self.levels}.")
         return [int(row) for row in self.trie.items(state)[0] if row >= 0]
@@ -144,16 +138,12 @@ class ItemTokenizer:
             return str(self.tokenizer.decode(self.encode(row)[:-1]))
         return "".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(codes[codes >= 0]))
 
-    def _book(self, level: int) -> int:
-        return 0 if self.is_text else level
-
 
 def _new_tokens(index: ItemIndex) -> list[list[str]]:
     """What `bind` adds to a vocabulary."""
     if index.pieces is not None:
         return [[index.pieces[-1]]]
-    if len(index.level_sizes) > len(LETTERS):
-        raise ArtifactError(f"an index of {len(index.level_sizes)} levels; at most {len(LETTERS)} can be written.")
+    require_letters(len(index.level_sizes))
     return [level_tokens(level, size) for level, size in enumerate(index.level_sizes)]
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import END
+
+Levels = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+"""Codebook sizes, first level first."""
+
+
+def sizes_of(codes: NDArray[np.int32]) -> tuple[int, ...]:
+    """The smallest codebook sizes that hold `int32[N, L]`: the largest number of every level, plus one."""
+    return tuple(int(size) for size in codes.max(axis=0) + 1)
 
 
 def room_for(items: int, levels: Sequence[int]) -> int:

@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 from llmrec.encoders.base import State
 from llmrec.encoders.vectors import one_blas_thread
 from llmrec.indexes.kmeans import kmeans, sample_of
-from llmrec.indexes.quantized import Levels, QuantizedIndex, Quantizer, Vectors
+from llmrec.indexes.numbering import Levels
+from llmrec.indexes.quantized import QuantizedIndex, Quantizer, Vectors
 
 SAMPLE = 128
 """Points a code that the rotation is learned from, at most; the codebooks then follow all points."""

@@ -18,6 +18,7 @@ from llmrec.data.vocabulary import Vocabulary
 from llmrec.errors import DataError, RecipeError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.files import file_size, most_tokens
+from llmrec.indexes.numbering import sizes_of
 from llmrec.indexes.provenance import provenance_of
 from llmrec.indexes.published_files import read_published
 from llmrec.indexes.spelling import LETTERS, Spelled
@@ -58,7 +59,7 @@ class PublishedIndex(Component):
                 column="item_id",
                 fix="Check that both use the same ids, or drop these items from the catalog.",
             )
-        codes, sizes = published[rows], tuple(int(size) for size in published.max(axis=0) + 1)
+        codes, sizes = published[rows], sizes_of(published)
         self._check_sizes(sizes, len(codes))
         provenance = provenance_of(
             "published",

@@ -8,7 +8,7 @@ zero outside of their own columns. So a technique says only how it transforms ve
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,17 +122,10 @@ class QuantizedIndex(Component):
         new = Catalog(catalog.table.slice(len(index)))
         latents = self.latents(self._space().encode(new, parts["space"]), parts["quantizer"])
         codes = free_codes(latents, codebooks, index.codes, index.level_sizes)
-        before = [] if index.stand_ins is None else [index.stand_ins]
-        trained = index.codes[: len(index) - sum(map(len, before))]
-        speaking = np.vstack([*before, stand_ins(latents, codebooks, codes, trained)])
-        return with_added(index, np.vstack([index.codes, codes]), catalog, speaking)
+        return index.grown(codes, catalog, stand_ins(latents, codebooks, codes, index.trained))
 
     def _space(self) -> ItemSpace:
         return ItemSpace.parse(self.encoder, self.behaviour, self.behaviour_weight)
-
-
-Levels = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-"""Codebook sizes, first level first."""
 
 
 def residual_codes(latents: Vectors, codebooks: list[Vectors], given: Codes | None = None) -> tuple[Codes, list[float]]:
@@ -157,18 +150,3 @@ def residual_codes(latents: Vectors, codebooks: list[Vectors], given: Codes | No
         columns.append(labels)
         errors.append(round(float(distances.sum(dtype=np.float64)) / total, 6))
     return np.column_stack(columns), errors
-
-
-def with_added(index: ItemIndex, codes: Codes, catalog: Catalog, stand_ins: Codes | None = None) -> ItemIndex:
-    """The index with more rows, and a provenance that says so."""
-    made = index.provenance
-    fresh = provenance_of(
-        made["kind"], made["settings"], catalog.items, codes, index.level_sizes, resolved_by="", plain=None
-    )
-    changed = {
-        "items": fresh["items"],
-        "levels": fresh["levels"],
-        "collisions": {**made["collisions"], "after": fresh["collisions"]["after"]},
-        "added": made.get("added", 0) + len(codes) - len(index),
-    }
-    return ItemIndex(codes, index.level_sizes, {**made, **changed}, index.state, index.pieces, stand_ins)

@@ -17,9 +17,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.encoders.vectors import require_items
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.numbering import codes_of, room_for
+from llmrec.indexes.numbering import Levels, codes_of, room_for
 from llmrec.indexes.provenance import provenance_of
-from llmrec.indexes.quantized import Levels, with_added
 
 
 class RandomIndex(Component):
@@ -58,7 +57,7 @@ class RandomIndex(Component):
         """
         taken = np.sort(np.ravel_multi_index(tuple(index.codes.T), index.level_sizes))
         drawn = self._draw(taken, len(catalog) - len(index))
-        return with_added(index, np.vstack([index.codes, codes_of(drawn, self.levels)]), catalog)
+        return index.grown(codes_of(drawn, self.levels), catalog)
 
     def _draw(self, taken: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Numbers of `count` codes that are not in `taken` (sorted)."""

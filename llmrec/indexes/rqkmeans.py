@@ -17,7 +17,8 @@ from pydantic import Field
 from llmrec.encoders.base import State
 from llmrec.indexes.balanced import balanced_kmeans
 from llmrec.indexes.kmeans import Clusters, kmeans, subtract
-from llmrec.indexes.quantized import Levels, QuantizedIndex, Quantizer, Vectors
+from llmrec.indexes.numbering import Levels
+from llmrec.indexes.quantized import QuantizedIndex, Quantizer, Vectors
 
 
 class RQKMeansIndex(QuantizedIndex):

@@ -25,7 +25,8 @@ from torch.nn import functional
 from llmrec.encoders.base import State
 from llmrec.indexes.autoencoder import Autoencoder, decoded_errors, restored
 from llmrec.indexes.kmeans import kmeans
-from llmrec.indexes.quantized import Levels, QuantizedIndex, Quantizer, Vectors
+from llmrec.indexes.numbering import Levels
+from llmrec.indexes.quantized import QuantizedIndex, Quantizer, Vectors
 from llmrec.indexes.training import Schedule, train
 
 Update = Literal["ema", "gradient"]

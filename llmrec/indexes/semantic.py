@@ -27,9 +27,8 @@ from llmrec.encoders.vectors import require_items
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import END, ItemIndex
 from llmrec.indexes.collisions import rank_within
-from llmrec.indexes.numbering import with_numbers
+from llmrec.indexes.numbering import sizes_of, with_numbers
 from llmrec.indexes.provenance import provenance_of
-from llmrec.indexes.quantized import with_added
 
 Path = tuple[str, ...]
 ROOT = 0
@@ -68,7 +67,7 @@ class SemanticIndex(Component):
         numbers = tree.children[node] + rank_within(node, np.zeros(len(node), np.float32))
         plain = tree.codes[node]
         codes = with_numbers(plain, numbers)
-        sizes = tuple(int(size) for size in codes.max(axis=0) + 1)
+        sizes = sizes_of(codes)
         provenance = provenance_of(
             self.kind, self.settings(), catalog.items, codes, sizes, resolved_by="numbering", plain=plain
         )
@@ -102,7 +101,7 @@ class SemanticIndex(Component):
             nodes[row], numbers[row] = node, taken[node]
             taken[node] += 1
         codes = with_numbers(tree.codes[nodes], numbers)
-        return with_added(index, np.vstack([index.codes, codes]), catalog)
+        return index.grown(codes, catalog)
 
     def _paths(self, catalog: Catalog) -> tuple[list[Path], NDArray[np.int64]]:
         """The distinct texts of the column as paths, and for each item which one is its own, `int64[N]`."""

@@ -19,9 +19,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.encoders.vectors import require_items
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.numbering import codes_of, room_for
+from llmrec.indexes.numbering import Levels, codes_of, room_for
 from llmrec.indexes.provenance import provenance_of
-from llmrec.indexes.quantized import Levels, with_added
 
 
 class SequentialIndex(Component):
@@ -59,7 +58,7 @@ class SequentialIndex(Component):
         levels = list(index.level_sizes)
         room_for(len(catalog), levels)
         codes = codes_of(np.arange(len(index), len(catalog)), levels)
-        return with_added(index, np.vstack([index.codes, codes]), catalog)
+        return index.grown(codes, catalog)
 
 
 def order_of_appearance(train: Interactions, count: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from llmrec.errors import DataError
+from llmrec.errors import ArtifactError, DataError
 from llmrec.indexes.base import END
 
 LETTERS = string.ascii_lowercase
@@ -31,6 +31,12 @@ ONE_TOKEN = r"<(?:s_)?([a-z])_(\d+)>"
 BESIDES_TOKENS = r"<\|sid_begin\|>|<\|sid_end\|>| "
 
 Codes = NDArray[np.int32]
+
+
+def require_letters(levels: int) -> None:
+    """Raise `ArtifactError` where there are more levels than letters to write them with."""
+    if levels > len(LETTERS):
+        raise ArtifactError(f"an index of {levels} levels; at most {len(LETTERS)} can be written.")
 
 
 class Spelled:

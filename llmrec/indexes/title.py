@@ -23,7 +23,6 @@ from llmrec.errors import RecipeError
 from llmrec.indexes.base import END, ItemIndex
 from llmrec.indexes.plain_text import PlainText
 from llmrec.indexes.provenance import provenance_of
-from llmrec.indexes.quantized import with_added
 
 END_OF_ITEM = "<|item_end|>"
 UNTITLED = "untitled"
@@ -72,7 +71,7 @@ class TitleIndex(Component):
             plain=plain_codes,
             mean_tokens=round(float((codes != END).sum(axis=1).mean()), 2),
         )
-        pieces = (*tuple(tokenizer.convert_ids_to_tokens(words)), END_OF_ITEM)
+        pieces = (*tokenizer.convert_ids_to_tokens(words), END_OF_ITEM)
         return ItemIndex(codes, sizes, provenance, pieces=pieces)
 
     def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:
@@ -94,8 +93,7 @@ class TitleIndex(Component):
             for text in self._texts(Catalog(catalog.table.slice(len(index))), plain)
         ]
         unique = make_titles_unique(spelled, plain, taken, room, known)
-        codes = np.vstack([index.codes, _as_codes(unique, words, index.codes.shape[1])])
-        return with_added(index, codes, catalog)
+        return index.grown(_as_codes(unique, words, index.codes.shape[1]), catalog)
 
     def _load(self) -> tuple[PreTrainedTokenizerBase, PlainText]:
         from llmrec.base_models import load_tokenizer

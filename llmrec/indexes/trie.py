@@ -200,14 +200,14 @@ def _scored_as(index: ItemIndex, code: np.ndarray, parent: np.ndarray, leaf_of_i
     if index.stand_ins is None:
         return scored_as
     known = np.zeros(len(code), bool)
-    nodes = leaf_of_item[: len(index) - len(index.stand_ins)]
+    trained = len(index.trained)
+    nodes = leaf_of_item[:trained]
     while len(nodes):
         known[nodes] = True
         nodes = np.unique(parent[nodes])
         nodes = nodes[nodes >= 0]
     new = np.arange(len(index.stand_ins))[::-1]  # of several assignments to a node the last one stays
-    nodes = leaf_of_item[len(index) - len(index.stand_ins) :][new]
-    levels = index.lengths[len(index) - len(index.stand_ins) :][new] - 1
+    nodes, levels = leaf_of_item[trained:][new], index.lengths[trained:][new] - 1
     while len(nodes):
         unseen = ~known[nodes]
         scored_as[nodes[unseen]] = index.stand_ins[new[unseen], levels[unseen]]

@@ -23,7 +23,6 @@ from llmrec.engines.base import Normalize
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
-from llmrec.indexes.provenance import items_digest
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
 from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
 from llmrec.tasks.next_item import NextItemTask
@@ -178,8 +177,7 @@ class LLMRecommender:
             )
         if items.index.digest != codes_sha256:
             raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
-        made_for = items.index.provenance.get("items")
-        if len(items.index) != len(catalog) or made_for not in (None, items_digest(catalog.items)):
+        if not items.index.is_for(catalog.items):
             raise ArtifactError(
                 f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
             )

@@ -1,15 +1,13 @@
 """What RQ-VAE and FSQ share: the training repeats itself anywhere, and leaves the torch around it alone."""
 
 import hashlib
-import os
 import random
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from threads import on_threads
 
 from llmrec.indexes import autoencoder as module
 from llmrec.indexes.autoencoder import Autoencoder, decoded_errors, one_torch_thread, restored
@@ -73,18 +71,9 @@ def trained(
 
 
 def test_another_number_of_threads_gives_the_same_bits() -> None:
-    threads = "1" if torch.get_num_threads() > 1 else "3"
-    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     code = "from indexes.test_autoencoder import digest; print(digest('rqvae'), digest('fsq'))"
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join([tests, *sys.path])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.split() == [digest("rqvae"), digest("fsq")]
+    answer = on_threads(1 if torch.get_num_threads() > 1 else 3, "-c", code)
+    assert answer.split() == [digest("rqvae"), digest("fsq")]
 
 
 @pytest.mark.parametrize("kind", ["rqvae", "fsq"])

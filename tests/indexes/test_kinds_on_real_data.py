@@ -1,13 +1,13 @@
 """The kinds of index that need no item vectors, on a real catalog."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from contracts.index_cases import assert_codes_can_be_told_apart
 from pyarrow import parquet
+from threads import on_threads
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
@@ -77,16 +77,9 @@ def test_what_is_taken_together_shares_the_first_code(kind: str, office: tuple[C
 def test_the_clusters_are_the_same_on_another_number_of_threads(
     office: tuple[Catalog, Interactions], shared_data: Path
 ) -> None:
-    threads = "2" if os.environ.get("OMP_NUM_THREADS") == "1" else "1"
-    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    answer = subprocess.run(  # this file as a script, see below
-        [sys.executable, __file__, str(shared_data / "amazon14_office")],
-        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.strip() == made("collaborative", office).digest
+    threads = 2 if os.environ.get("OMP_NUM_THREADS") == "1" else 1
+    answer = on_threads(threads, __file__, str(shared_data / "amazon14_office"))  # this file as a script, see below
+    assert answer.strip() == made("collaborative", office).digest
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
 """Optimized product quantization: the rotation is one, it helps, and every block stands for itself."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from contracts.index_contract import clustered_world
+from threads import on_threads
 
 from llmrec.indexes.kmeans import kmeans
 from llmrec.indexes.opq import OPQIndex, balanced_rotation, blocks, learned_rotation
@@ -115,15 +112,4 @@ print(hashlib.sha256(codes.tobytes() + learned.state["rotation"].tobytes()).hexd
 
 
 def test_same_bytes_on_another_number_of_threads() -> None:
-    answers = set()
-    for threads in ("1", "3"):
-        variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        answer = subprocess.run(
-            [sys.executable, "-c", PROBE],
-            env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answers.add(answer.stdout.strip())
-    assert len(answers) == 1
+    assert len({on_threads(threads, "-c", PROBE) for threads in (1, 3)}) == 1

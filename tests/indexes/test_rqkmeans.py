@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pyarrow as pa
 import pytest
 from contracts.index_contract import ITEMS, clustered_world
 from pyarrow import parquet
+from threads import on_threads
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
@@ -162,16 +161,9 @@ def test_office_same_bytes_on_another_number_of_threads(
     office: tuple[Catalog, Interactions], shared_data: Path
 ) -> None:
     expected = RQKMeansIndex(**OFFICE).build(*office).digest
-    threads = "2" if os.environ.get("OMP_NUM_THREADS") == "1" else "1"
-    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    answer = subprocess.run(
-        [sys.executable, "-c", PROBE, str(shared_data / "amazon14_office"), json.dumps(OFFICE)],
-        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.strip() == expected
+    threads = 2 if os.environ.get("OMP_NUM_THREADS") == "1" else 1
+    answer = on_threads(threads, "-c", PROBE, str(shared_data / "amazon14_office"), json.dumps(OFFICE))
+    assert answer.strip() == expected
 
 
 MANY = """
@@ -204,17 +196,7 @@ for collisions in ("digit", "nearest"):
 
 
 def test_twenty_thousand_items_same_bytes_on_one_thread_and_on_two() -> None:
-    answers = []
-    for threads in ("1", "2"):
-        variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        answer = subprocess.run(
-            [sys.executable, "-c", MANY],
-            env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answers.append(answer.stdout.splitlines())
+    answers = [on_threads(threads, "-c", MANY).splitlines() for threads in (1, 2)]
     assert [line.split()[0] for line in answers[0]] == ["digit", "nearest"]
     assert answers[0] == answers[1]
 

@@ -39,14 +39,17 @@ def level_softmax_loss(
         A scalar in nats, summed over the `n` positions.
     """
     total = hidden.new_zeros((), dtype=torch.float32)
-    token = targets.cpu()
-    codebook = torch.from_numpy(items.codebook_of_token)[token].to(hidden.device)
-    code = torch.from_numpy(items.code_of_token)[token].to(hidden.device)
-    for book, book_rows in enumerate(rows.split([len(ids) for ids in items.codebooks])):
-        at_level = codebook == book
+    places = items.places(hidden.device)[targets]
+    start = 0
+    for size in map(len, items.codebooks):
+        at_level = (places >= start) & (places < start + size)
         if bool(at_level.any()):
-            logits = functional.linear(hidden[at_level], book_rows)
+            logits = functional.linear(hidden[at_level], rows[start : start + size])
             total = total + functional.cross_entropy(
-                finish_logits(model, logits.float()), code[at_level], reduction="sum", label_smoothing=label_smoothing
+                finish_logits(model, logits.float()),
+                places[at_level] - start,
+                reduction="sum",
+                label_smoothing=label_smoothing,
             )
+        start += size
     return total
