@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from llmrec.engines.bias import ItemBias
+from llmrec.engines.mask import AllowedItems
 from llmrec.types import Ragged, Rows, ScoredItems
 
 Normalize = Literal["codebook", "children", "vocab"]
@@ -22,8 +24,10 @@ class Engine(Protocol):
         beams: int,
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
-        candidates: Rows | None = None,
+        candidates: Rows | AllowedItems | None = None,
         length_penalty: float = 0.0,
+        bias: ItemBias | None = None,
+        most_beams: int = 0,
     ) -> ScoredItems:
         """The best k items after each prompt.
 
@@ -31,6 +35,9 @@ class Engine(Protocol):
             prompts: `B` lists of token ids, none empty. k: items wanted. beams: prefixes kept at each level.
             excluded: `B` lists of item rows that must not be returned. candidates: the only rows allowed; all if None.
             length_penalty: scores are divided by (tokens of the code) to this power; 0 leaves them as they are.
+            bias: other scores of the items, mixed in.
+            most_beams: lists that are not proven are searched again with four times the beams, and so on up to this
+                many; 0 answers after the first search.
 
         Raises:
             DecodingError: a prompt is empty, or the model cannot be decoded.

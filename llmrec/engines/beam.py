@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from llmrec.engines.base import Normalize
+from llmrec.engines.bias import NodeBias
 from llmrec.engines.mask import NodeMask
 from llmrec.indexes.trie import ROOT, Trie
 from llmrec.types import ScoredItems
@@ -68,13 +69,21 @@ class Ranking:
 
 
 def search(
-    trie: Trie, stepper: Stepper, users: int, k: int, beams: int, ranking: Ranking, mask: NodeMask
+    trie: Trie,
+    stepper: Stepper,
+    users: int,
+    k: int,
+    beams: int,
+    ranking: Ranking,
+    mask: NodeMask,
+    bias: NodeBias | None = None,
 ) -> ScoredItems:
     """The best k items of each user.
 
     Args:
         trie: the valid codes. stepper: the model. users: `B`. beams: incomplete prefixes kept, at least 1.
         ranking: how scores are compared. mask: the nodes and items each user may reach.
+        bias: what nodes add to a score. It is the same for all nodes of a run, since the same items are below them.
     """
     device = trie.code.device
     found = Found.none(users, k, device)
@@ -85,9 +94,11 @@ def search(
     while True:
         nodes = children.flatten(1)  # (B, K * C)
         is_open = (real & mask.open_nodes(children)).flatten(1)
-        totals = (scores[..., None] + log_p).flatten(1).masked_fill(~is_open, -torch.inf)
+        said_so_far = (scores[..., None] + log_p).flatten(1)
+        totals = said_so_far if bias is None else said_so_far + bias.at(nodes)
+        totals = totals.masked_fill(~is_open, -torch.inf)
         # A leaf is complete, and so is a run to a leaf where what can only go on one way costs nothing.
-        stops = trie.run_end[nodes] if ranking.normalize == "children" else nodes
+        stops = trie.run_end(nodes) if ranking.normalize == "children" else nodes
         complete = trie.is_leaf(stops)
         if bool(complete.any()):
             found = found.best_with(stops, totals.masked_fill(~complete, -torch.inf), trie, ranking)
@@ -98,8 +109,8 @@ def search(
             return found.items(trie, mask, best_cut)
         chosen = _top(ranking.keys(totals, trie.depths(nodes)), beams)
         best_cut = torch.maximum(best_cut, ranking.keys(_left_out(totals, chosen), trie.depth))
-        scores = totals.gather(1, chosen)  # (B, K)
-        kept = scores > -torch.inf
+        kept = totals.gather(1, chosen) > -torch.inf  # (B, K)
+        scores = said_so_far.gather(1, chosen)
         steps = _steps(trie, nodes.gather(1, chosen).masked_fill(~kept, ROOT), kept)
         below, is_child = trie.children(steps.nodes)  # (B, T, C)
         said = stepper.extend(steps.nodes, steps.fed, below, is_child)
@@ -131,8 +142,9 @@ def _steps(trie: Trie, nodes: Tensor, kept: Tensor) -> Steps:
     """The nodes `int64[B, K]` with their runs; a leaf at the end of a run need not be fed, only scored."""
     chain, valid, here = [nodes], [kept], nodes
     for _ in range(trie.longest_run):
-        goes_on = valid[-1] & (here != trie.run_end[here])
-        here = torch.where(goes_on, trie.first_child[here], here)
+        start, end = trie.child_range(here)
+        goes_on = valid[-1] & (end - start == 1)
+        here = torch.where(goes_on, start, here)
         goes_on = goes_on & ~trie.is_leaf(here)
         if not bool(goes_on.any()):
             break
@@ -190,7 +202,7 @@ class Found:
     def items(self, trie: Trie, mask: NodeMask, best_cut: Tensor) -> ScoredItems:
         """Leaves to items: buckets in fixed order, closed items dropped, the first k kept."""
         k, alive = self.leaves.shape[1], self.keys > -torch.inf
-        rows, valid = trie.items(torch.where(alive, self.leaves, trie.leaf_of_item[0]))  # (B, k, S)
+        rows, valid = trie.items(torch.where(alive, self.leaves, len(trie.code) - 1))  # (B, k, S)
         valid = valid & alive[..., None] & mask.open_items(rows)
         spread = self.keys[..., None].expand(rows.shape).masked_fill(~valid, -torch.inf).flatten(1)
         rows = rows.masked_fill(~valid, -1).flatten(1)

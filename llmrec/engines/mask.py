@@ -1,14 +1,17 @@
 """Which trie nodes a request may enter: seen items and non-candidates close the prefixes that lead only to them.
 
-A beam therefore never walks into a dead end. Only the closed nodes of each user are stored (a history closes a few
-dozen nodes, whatever the size of the catalog).
+A beam therefore never walks into a dead end. What all users of a request share (a filter on the catalog, such as "in
+stock") is a count a node, made once (`AllowedItems`); of each user's own exclusions only the closed nodes are stored: a
+history closes a few dozen, whatever the size of the catalog.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.indexes.trie import Trie
@@ -16,54 +19,80 @@ from llmrec.types import Ragged, Rows
 
 
 @dataclass(frozen=True)
+class AllowedItems:
+    """The only items that may be returned, for all users of a request.
+
+    Args:
+        is_allowed: `bool[N]`. counts: `int32[M]`, allowed items below each node.
+    """
+
+    is_allowed: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, trie: Trie, rows: Rows) -> AllowedItems:
+        """Count from the leaves to the root; `O(N + M)`, so keep it when several requests share it."""
+        is_allowed = torch.zeros(len(trie.item_rows), dtype=torch.bool, device=trie.code.device)
+        is_allowed[torch.as_tensor(rows, dtype=torch.int64, device=trie.code.device)] = True
+        return cls(is_allowed, trie.count_under(is_allowed))
+
+
+@dataclass(frozen=True)
 class NodeMask:
     """Closed nodes of a batch.
 
     Args:
-        closed_for_all: `bool[M]`, nodes without any candidate.
-        closed: `int64[n]`, sorted keys `user * M + node` of nodes whose candidates are all excluded for that user.
+        trie: the valid codes.
+        allowed: what all users may have; everything when None.
+        closed: `int64[n]`, sorted keys `user * M + node` of nodes whose allowed items are all excluded for that user.
         excluded: `int64[m]`, sorted keys `user * N + item`.
-        is_candidate: `bool[N]`.
     """
 
-    closed_for_all: Tensor
+    trie: Trie
+    allowed: AllowedItems | None
     closed: Tensor
     excluded: Tensor
-    is_candidate: Tensor
 
     @classmethod
-    def of(cls, trie: Trie, users: int, excluded: Ragged | None, candidates: Rows | None) -> NodeMask:
-        """Propagate excluded items and candidates from the leaves to the root."""
-        device, items, nodes = trie.code.device, len(trie.item_rows), len(trie.code)
-        is_candidate = torch.ones(items, dtype=torch.bool, device=device)
-        if candidates is not None:
-            is_candidate.zero_()
-            is_candidate[torch.as_tensor(candidates, dtype=torch.int64, device=device)] = True
-        totals = trie.count_under(is_candidate)
+    def of(
+        cls, trie: Trie, codes: NDArray[np.int32], users: int, excluded: Ragged | None, allowed: AllowedItems | None
+    ) -> NodeMask:
+        """Propagate excluded items from the leaves to the root.
+
+        Args:
+            codes: `int32[N, L]`, of all items. users: `B`. excluded: `B` lists of item rows.
+        """
+        device, items, nodes = trie.code.device, len(codes), len(trie.code)
         if excluded is None or len(excluded.values) == 0:
-            empty = torch.empty(0, dtype=torch.int64, device=device)
-            return cls(totals == 0, empty, empty, is_candidate)
-        lengths = torch.as_tensor(excluded.lengths, device=device)
-        user = torch.repeat_interleave(torch.arange(users, device=device), lengths)
-        item_keys = torch.unique(user * items + torch.as_tensor(excluded.values, dtype=torch.int64, device=device))
-        counted = item_keys[is_candidate[item_keys % items]]
-        user, node = counted // items, trie.leaf_of_item[counted % items]
-        above = []
-        while len(node):  # codes differ in length, so some reach the root earlier
-            above.append(user * nodes + node)
-            node = trie.parent[node]
-            user, node = user[node >= 0], node[node >= 0]
-        keys, counts = torch.unique(torch.cat(above), return_counts=True) if above else (item_keys[:0], item_keys[:0])
-        return cls(totals == 0, keys[counts >= totals[keys % nodes]], item_keys, is_candidate)
+            none = torch.empty(0, dtype=torch.int64, device=device)
+            return cls(trie, allowed, none, none)
+        keys = np.unique(np.repeat(np.arange(users), excluded.lengths) * items + excluded.values)
+        item_keys = torch.from_numpy(keys).to(device)
+        counted = item_keys if allowed is None else item_keys[allowed.is_allowed[item_keys % items]]
+        ways = trie.ways(torch.from_numpy(codes[(counted % items).cpu().numpy()]).to(device).long())  # (n, L)
+        user = (counted // items)[:, None].expand_as(ways)
+        roots = torch.unique_consecutive(counted // items) * nodes
+        root_counts = torch.bincount(counted // items, minlength=users)
+        below, counts = torch.unique((user * nodes + ways)[ways >= 0], return_counts=True)
+        below = torch.cat([roots, below])
+        counts = torch.cat([root_counts[roots // nodes], counts])
+        if allowed is None:
+            start, end = trie.item_range(below % nodes)
+            totals = end - start
+        else:
+            totals = allowed.counts[below % nodes]
+        return cls(trie, allowed, below[counts >= totals].sort().values, item_keys)
 
     def open_nodes(self, nodes: Tensor) -> Tensor:
         """`bool[B, ...]`: whether user `b` may enter `nodes[b, ...]`."""
-        return ~self.closed_for_all[nodes] & ~_contains(self.closed, nodes, len(self.closed_for_all))
+        is_open = ~_contains(self.closed, nodes, len(self.trie.code))
+        return is_open if self.allowed is None else is_open & (self.allowed.counts[nodes] > 0)
 
     def open_items(self, rows: Tensor) -> Tensor:
         """`bool[B, ...]`: whether item `rows[b, ...]` may be returned to user `b`; -1 may not."""
         safe = rows.clamp(min=0)
-        return (rows >= 0) & self.is_candidate[safe] & ~_contains(self.excluded, safe, len(self.is_candidate))
+        is_open = (rows >= 0) & ~_contains(self.excluded, safe, len(self.trie.item_rows))
+        return is_open if self.allowed is None else is_open & self.allowed.is_allowed[safe]
 
 
 def _contains(keys: Tensor, values: Tensor, size: int) -> Tensor:

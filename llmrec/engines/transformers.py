@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from llmrec.engines.base import Normalize
 from llmrec.engines.beam import Ranking, search
+from llmrec.engines.bias import ItemBias
 from llmrec.engines.head import LevelHead
-from llmrec.engines.mask import NodeMask
+from llmrec.engines.mask import AllowedItems, NodeMask
 from llmrec.engines.normalize import log_probabilities
+from llmrec.engines.prefill import Prefill, prefill
+from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.tree_attention import added, tree_attention
 from llmrec.errors import DecodingError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import Trie
@@ -26,6 +31,9 @@ from llmrec.types import Ragged, Rows, ScoredItems
 LOGITS_AT_ONCE = 2**25
 """Logits (128 MB of float32) that are computed at once; a title's vocabulary has thousands of rows."""
 
+WIDER = 4
+"""How many times the beams a list gets that was not proven."""
+
 
 class TransformersEngine:
     """Decode items with a causal language model of transformers.
@@ -33,12 +41,25 @@ class TransformersEngine:
     Args:
         model: the model, in the dtype and on the device to decode with.
         item_tokenizer: its item tokens and trie.
+        shared_prompt: token ids that prompts begin with, computed once; see `PromptCache`.
+        cached_tokens: tokens of whole prompts that are kept for users who come back.
     """
 
-    def __init__(self, model: PreTrainedModel, item_tokenizer: ItemTokenizer) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        item_tokenizer: ItemTokenizer,
+        shared_prompt: Sequence[int] = (),
+        cached_tokens: int = 0,
+    ) -> None:
         self.model = model
         self.item_tokenizer = item_tokenizer
         self.trie = item_tokenizer.trie.to(model.device)
+        self.prompts = PromptCache(model, shared_prompt, cached_tokens)
+
+    def allow(self, rows: Rows) -> AllowedItems:
+        """Candidates for many requests, made once."""
+        return AllowedItems.of(self.trie, rows)
 
     def decode(
         self,
@@ -47,75 +68,89 @@ class TransformersEngine:
         beams: int,
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
-        candidates: Rows | None = None,
+        candidates: Rows | AllowedItems | None = None,
         length_penalty: float = 0.0,
+        bias: ItemBias | None = None,
+        most_beams: int = 0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
         if any(len(prompt) == 0 for prompt in prompts):
             raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
         if k < 1 or beams < 1:
             raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
+        allowed = self.allow(candidates) if isinstance(candidates, np.ndarray) else candidates
+        ranking = Ranking(normalize, length_penalty)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                stepper = TreeStepper(self.model, self.item_tokenizer, self.trie, prompts, normalize)
-                mask = NodeMask.of(self.trie, len(prompts), excluded, candidates)
-                ranking = Ranking(normalize, length_penalty)
-                return search(self.trie, stepper, len(prompts), k, beams, ranking, mask)
+                done = prefill(self.model, prompts, self.prompts)
+                users = np.arange(len(prompts))
+                found = self._search(done, users, k, beams, ranking, excluded, allowed, bias)
+                while beams < most_beams and not found.exact.all():
+                    beams = min(WIDER * beams, most_beams)
+                    open_lists = np.flatnonzero(~found.exact)
+                    done = done.of_users(torch.from_numpy(np.searchsorted(users, open_lists)).to(self.model.device))
+                    users = open_lists
+                    again = self._search(done, users, k, beams, ranking, excluded, allowed, bias)
+                    found.rows[users], found.scores[users], found.exact[users] = again.rows, again.scores, again.exact
+                return found
         finally:
             self.model.train(was_training)
+
+    def _search(
+        self,
+        done: Prefill,
+        users: np.ndarray,
+        k: int,
+        beams: int,
+        ranking: Ranking,
+        excluded: Ragged | None,
+        allowed: AllowedItems | None,
+        bias: ItemBias | None,
+    ) -> ScoredItems:
+        """Some users of a batch, whose prompts are done."""
+        closed = None if excluded is None else Ragged.from_lists([excluded[int(user)] for user in users])
+        mask = NodeMask.of(self.trie, self.item_tokenizer.index.codes, len(users), closed, allowed)
+        worth = None if bias is None else bias.of_users(users).on(self.trie, len(users))
+        stepper = TreeStepper(self.model, self.item_tokenizer, self.trie, done, ranking.normalize)
+        return search(self.trie, stepper, len(users), k, beams, ranking, mask, worth)
 
 
 class TreeStepper:
     """The model's side of `beam.search`: one key-value cache a user, grown by all beams at once."""
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        item_tokenizer: ItemTokenizer,
-        trie: Trie,
-        prompts: Sequence[Sequence[int]],
-        normalize: Normalize,
+        self, model: PreTrainedModel, item_tokenizer: ItemTokenizer, trie: Trie, done: Prefill, normalize: Normalize
     ) -> None:
-        self.trie, self.items, self.normalize = trie, item_tokenizer, normalize
+        self.trie, self.items, self.normalize, self.prompt = trie, item_tokenizer, normalize, done
         self.decoder = model.get_decoder()
         self.head = LevelHead(model)
-        self.cache = DynamicCache(config=model.config)
-        device = model.device
+        device, users = model.device, len(done.lengths)
         self.token_ids = torch.from_numpy(item_tokenizer.token_ids).to(device)
         self.book_of_level = torch.from_numpy(item_tokenizer.book_of_level).to(device)
         self.book_starts = torch.from_numpy(item_tokenizer.book_starts).to(device)
-        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
-        width = int(self.lengths.max())
-        # Right padding: a prompt's own tokens never see the padding behind them, so prefill needs no mask.
-        self.prompt_ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=device)
-        columns = torch.arange(width, device=device)
-        self.prompt_visible = columns < self.lengths[:, None]  # (B, P)
-        self.in_cache = torch.empty(len(prompts), 0, dtype=torch.int64, device=device)  # (B, fed): the nodes behind it
-        self.is_node = torch.empty(len(prompts), 0, dtype=torch.bool, device=device)  # (B, fed): false on padding
+        none = torch.empty(users, 0, dtype=torch.int64, device=device)
+        # Of the nodes in the cache, `int64[B, fed]` each: the items below them (none below padding), and their depths.
+        self.first_item, self.end_item, self.depth = none, none, none
 
     def first(self, children: Tensor, real: Tensor) -> Tensor:
         """See `Stepper.first`."""
-        hidden = self.decoder(
-            input_ids=self.prompt_ids, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state  # (B, P, D)
-        last = hidden[torch.arange(len(hidden), device=hidden.device), self.lengths - 1]
-        fed = torch.ones(len(hidden), 1, dtype=torch.bool, device=hidden.device)
-        return self._log_p(last[:, None], torch.zeros_like(fed, dtype=torch.int64), fed, children, real)
+        last = self.prompt.last[:, None]
+        fed = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
+        return self._log_p(last, torch.zeros_like(fed, dtype=torch.int64), fed, children, real)
 
     def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
         """See `Stepper.extend`."""
-        self.in_cache = torch.cat([self.in_cache, nodes], 1)
-        self.is_node = torch.cat([self.is_node, fed], 1)
         depths = self.trie.depths(nodes)  # (B, T)
-        hidden = self.decoder(
-            input_ids=self._tokens(nodes, depths),
-            attention_mask=self._tree_mask(nodes),
-            position_ids=self.lengths[:, None] + depths - 1,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state  # (B, T, D)
+        with tree_attention(self.decoder):
+            hidden = self.decoder(
+                input_ids=self._tokens(nodes, depths),
+                attention_mask=added(self._tree_mask(nodes, depths, fed), self.decoder.dtype),
+                position_ids=self.prompt.lengths[:, None] + depths - 1,
+                past_key_values=self.prompt.cache,
+                use_cache=True,
+            ).last_hidden_state  # (B, T, D)
         return self._log_p(hidden, depths, fed, children, real)
 
     def _tokens(self, nodes: Tensor, depths: Tensor) -> Tensor:
@@ -123,11 +158,17 @@ class TreeStepper:
         starts = self.book_starts[self.book_of_level[(depths - 1).clamp(min=0)]]
         return self.token_ids[starts + self.trie.code[nodes].long().clamp(min=0)]
 
-    def _tree_mask(self, nodes: Tensor) -> Tensor:
+    def _tree_mask(self, nodes: Tensor, depths: Tensor, fed: Tensor) -> Tensor:
         """`bool[B, 1, T, P + fed]`: a node sees its user's prompt, its ancestors and itself."""
-        before = self.prompt_visible[:, None].expand(-1, nodes.shape[1], -1)
-        above = self.trie.is_under(nodes[:, :, None], self.in_cache[:, None]) & self.is_node[:, None]
-        return torch.cat([before, above], dim=-1)[:, None]
+        first, end = self.trie.item_range(nodes)
+        self.first_item = torch.cat([self.first_item, first], 1)
+        self.end_item = torch.cat([self.end_item, torch.where(fed, end, -1)], 1)
+        self.depth = torch.cat([self.depth, depths], 1)
+        own = first[:, :, None]
+        above = (self.first_item[:, None] <= own) & (own < self.end_item[:, None])
+        above &= self.depth[:, None] <= depths[:, :, None]
+        prompt = self.prompt.is_prompt[:, None].expand(-1, nodes.shape[1], -1)
+        return torch.cat([prompt, above], dim=-1)[:, None]
 
     def _log_p(self, hidden: Tensor, levels: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
         """`float32[B, T, C]`; each position meets the rows of the level that follows it."""
@@ -138,7 +179,7 @@ class TreeStepper:
             if not bool(at.any()):
                 continue
             states, rows = hidden[at], self.head.rows(self.items.rows_of(book))
-            codes, is_child = self.trie.scored_as[children[at]].long(), real[at]
+            codes, is_child = self.trie.scored_as(children[at]), real[at]
             size = max(1, LOGITS_AT_ONCE // (len(self.head.weight) if self.normalize == "vocab" else len(rows[0])))
             parts = [
                 log_probabilities(

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
@@ -20,8 +21,9 @@ from llmrec import artifact, assets
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.engines.base import Normalize
+from llmrec.engines.bias import ItemBias
 from llmrec.engines.transformers import TransformersEngine
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, DataError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
 from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
@@ -38,12 +40,17 @@ class Decoding(Component):
         batch_size: users decoded at once.
         length_penalty: for codes of different lengths, such as titles: the log-probability is divided by the number of
             tokens to this power (as in `transformers`); 0, the default, is the plain log-probability.
+        most_beams: a list that is not proven to be the true top k is searched again with four times the beams, and so
+            on up to this many; 0, the default, answers after the first search.
+        cached_tokens: prompt tokens whose keys and values are kept for users who come back with a longer history.
     """
 
     beams: int = Field(20, ge=1)
     normalize: Normalize = "codebook"
     batch_size: int = Field(64, ge=1)
     length_penalty: float = Field(0.0, ge=0)
+    most_beams: int = Field(0, ge=0)
+    cached_tokens: int = Field(0, ge=0)
 
 
 class LLMRecommender:
@@ -59,7 +66,7 @@ class LLMRecommender:
 
     def __init__(self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding | None = None) -> None:
         self.model, self.task, self.decoding = model, task, decoding or Decoding()
-        self.engine = TransformersEngine(model, task.items)
+        self.engine = TransformersEngine(model, task.items, task.shared_prompt(), self.decoding.cached_tokens)
 
     @property
     def catalog(self) -> Catalog:
@@ -73,14 +80,19 @@ class LLMRecommender:
         exclude_seen: bool = True,
         candidates: Rows | None = None,
         progress: bool = False,
+        bias: NDArray[np.float32] | None = None,
+        bias_weight: float = 1.0,
     ) -> ScoredItems:
         """The best k items of each history; see `Recommender.recommend`.
 
         Args:
             progress: show a bar with users per second on stderr.
+            bias: `float32[N]` or `float32[B, N]`, other scores of the items; see `ItemBias` for what a score is then.
+            bias_weight: their weight; 0 leaves them out.
         """
         histories = checked_histories(histories, len(self.catalog))
-        allowed = None if candidates is None else checked_candidates(candidates, len(self.catalog))
+        allowed = None if candidates is None else self.engine.allow(checked_candidates(candidates, len(self.catalog)))
+        others = None if bias is None else ItemBias(np.asarray(bias, np.float32), bias_weight)
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
         exact = np.zeros(len(histories), bool)
@@ -98,10 +110,40 @@ class LLMRecommender:
                     Ragged.from_lists(chosen) if exclude_seen else None,
                     allowed,
                     self.decoding.length_penalty,
+                    None if others is None else others.of_users(users),
+                    self.decoding.most_beams,
                 )
                 rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
                 bar.update(len(users))
         return ScoredItems(rows, scores, exact)
+
+    def score(
+        self, histories: Ragged | Sequence[Rows], items: Rows | None = None, progress: bool = False
+    ) -> NDArray[np.float32]:
+        """`log p(item | history)` of given items, seen or not, without a search that could miss one.
+
+        Every prefix of the items is fed once a history, so this is for hundreds or thousands of items, not millions.
+
+        Args:
+            items: distinct item rows, `int32[n]`; the whole catalog when None, and with `normalize: children` the
+                result is then a distribution: its exponentials sum to 1.
+
+        Returns:
+            `float32[B, n]` in nats.
+
+        Raises:
+            DataError: an item row is not in the catalog, or comes twice.
+        """
+        wanted = np.arange(len(self.catalog), dtype=np.int32) if items is None else np.asarray(items, np.int32)
+        if len(checked_candidates(wanted, len(self.catalog))) != len(wanted):
+            raise DataError("an item to score is named twice.", fix="Name each item once.")
+        widest = type(self)(self.model, self.task, self.decoding.model_copy(update={"beams": len(wanted)}))
+        found = widest.recommend(histories, len(wanted), exclude_seen=False, candidates=wanted, progress=progress)
+        place = np.full(len(self.catalog), -1)
+        place[wanted] = np.arange(len(wanted))
+        scores = np.empty(found.scores.shape, np.float32)
+        np.put_along_axis(scores, place[found.rows], found.scores, axis=1)
+        return scores
 
     def add_items(self, items: Catalog) -> Self:
         """The same model with more items, which it can recommend at once: no weight and no code changes.

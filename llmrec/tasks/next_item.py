@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,11 @@ class NextItemTask:
     def prompt(self, history: Rows | Sequence[int]) -> list[int]:
         """The token ids after which the next item's code is expected; only the last `max_history` items are shown."""
         return self._encode(history[-self.max_history :])[0]
+
+    def shared_prompt(self) -> list[int]:
+        """The token ids that prompts begin with, whatever the history: the instruction."""
+        some = [self.prompt([]), *(self.prompt([row]) for row in range(min(2, len(self.catalog))))]
+        return [alike[0] for alike in takewhile(lambda ids: len(set(ids)) == 1, zip(*some, strict=False))]
 
     def packed(self, sequence: Rows) -> Iterator[Sample]:
         """Samples that train every item of a sequence once.

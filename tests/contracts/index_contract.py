@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
@@ -140,7 +141,9 @@ class IndexContract:
         assert grown.provenance["added"] == 3
         assert grown.provenance["collisions"]["after"]["colliding"] == 0
         assert grown.digest == index.add(catalog).digest
-        assert Trie.of(grown).leaf_of_item.unique().numel() == ITEMS
+        trie = Trie.of(grown)
+        leaves = trie.ways(torch.from_numpy(grown.codes).long()).amax(1)
+        assert trie.items(leaves)[0].squeeze(1).tolist() == list(range(ITEMS))
 
     def test_another_catalog_is_refused(self, tmp_path: Path) -> None:
         index, catalog = self.built_without_the_last(tmp_path, count=3)

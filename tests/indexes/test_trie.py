@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_code_leads_to_its_items_and_to_no_other(index: ItemIndex) -> None:
     for code in {tuple(code) for code in index.codes.tolist()}:
         leaf = follow(trie, code)
         assert known(*trie.items(torch.tensor(leaf))) == items_under(index, code)
-        assert (trie.leaf_of_item[items_under(index, code)] == leaf).all()
+        assert trie.ways(torch.tensor([code]))[0, -1] == leaf
 
 
 @settings(deadline=None)
@@ -99,17 +100,18 @@ def test_nodes_are_numbered_level_by_level_and_siblings_are_neighbours(index: It
         of_depth = sorted(prefix for prefix in prefixes_of(index) if len(prefix) == depth)
         assert [follow(trie, prefix) for prefix in of_depth] == list(range(start, end))
     for node in range(1, len(trie.code)):
-        parent = int(trie.parent[node])
-        assert trie.first_child[parent] <= node < trie.first_child[parent + 1]
-    assert trie.parent[ROOT] == -1
+        parent = int(trie.parents(torch.tensor(node)))
+        start, end = trie.child_range(torch.tensor(parent))
+        assert start <= node < end
+    assert trie.parents(torch.tensor(ROOT)) == -1
 
 
 def test_a_tree_drawn_by_hand() -> None:
     """Items 0 to 3 have the codes (3, 0), (3, 7), (9, 7), (9, 7): six nodes, one bucket."""
     trie = Trie.of(ItemIndex(np.array([[3, 0], [3, 7], [9, 7], [9, 7]], np.int32), (10, 8)))
     assert trie.code.tolist() == [-1, 3, 9, 0, 7, 7]
-    assert trie.parent.tolist() == [-1, 0, 0, 1, 1, 2]
-    assert trie.first_child.tolist() == [1, 3, 5, 6, 6, 6, 6]
+    assert trie.parents(torch.arange(6)).tolist() == [-1, 0, 0, 1, 1, 2]
+    assert trie.first_child.tolist() == [1, 3, 5, 6]
     assert trie.level_start == (0, 1, 3, 6)
     rows, valid = trie.items(torch.tensor([[3, 5], [4, 4]]))
     assert rows.tolist() == [[[0, -1], [2, 3]], [[1, -1], [1, -1]]]
@@ -147,3 +149,45 @@ def test_no_item_leaves_nothing_to_choose() -> None:
     assert trie.children(torch.tensor([ROOT]))[0].shape == (1, 0)
     with pytest.raises(DecodingError):
         trie.step(torch.tensor([ROOT]), torch.tensor([0]))
+
+
+@settings(deadline=None)
+@given(indexes())
+def test_counted_and_stored_item_ranges_are_the_same(index: ItemIndex) -> None:
+    unique = ItemIndex(np.unique(index.codes, axis=0), index.level_sizes)
+    trie = Trie.of(unique)
+    assert trie.item_spans is None
+    for prefix in prefixes_of(unique):
+        start, end = trie.item_range(torch.tensor(follow(trie, prefix)))
+        assert sorted(trie.item_rows[int(start) : int(end)].tolist()) == items_under(unique, prefix)
+
+
+@settings(deadline=None)
+@given(indexes(), st.integers(0, 3))
+def test_table_and_bisection_find_the_same(index: ItemIndex, upper: int) -> None:
+    whole = Trie.of(index)
+    cut = replace(whole, table=whole.table[: min(upper, len(whole.table))])
+    states = torch.arange(len(whole.code)).repeat_interleave(SIZE)
+    codes = torch.arange(SIZE).repeat(len(whole.code))
+    expected = whole._bisect(states, codes)
+    inside = states < len(whole.table)
+    assert (whole._lookup(states[inside], codes[inside]) == expected[inside]).all()
+    known = expected >= 0
+    assert (cut.step(states[known], codes[known]) == expected[known]).all()
+
+
+def test_codes_too_long_to_pack_are_sorted_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.unique(rng.integers(0, 40_000, (50, 6)), axis=0).astype(np.int32)
+    trie = Trie.of(ItemIndex(codes[::-1].copy(), (40_000,) * 6))
+    assert trie.item_rows.tolist() == list(range(len(codes)))[::-1]
+    assert trie.code.dtype == torch.int32
+    assert (trie.code[trie.ways(torch.from_numpy(codes).long())] == torch.from_numpy(codes)).all()
+
+
+def test_memory_is_what_the_arrays_take() -> None:
+    """65,536 items on 3 levels of 64: 4 bytes a row, 2 a node, 4 an inner node, and the tables of all levels."""
+    codes = np.stack(np.unravel_index(np.arange(0, 64**3, 4), (64, 64, 64)), 1).astype(np.int32)
+    trie = Trie.of(ItemIndex(codes, (64, 64, 64)))
+    inner = 1 + 64 + 64 * 64
+    assert trie.nbytes == 65_536 * 4 + (inner + 65_536) * 2 + (inner + 1) * 4 + inner * 64 * 4 + 3 * 8

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from brute_force import brute_force
 from contracts.recommender_contract import ITEMS, RecommenderContract, ToyWorld
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer
 
-from llmrec.errors import ArtifactError, RecipeError
+from llmrec.errors import ArtifactError, DataError, RecipeError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.provenance import items_digest
@@ -241,3 +242,42 @@ def test_an_incomplete_folder_is_refused(folder: Path, name: str, how: str) -> N
         path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError):
         LLMRecommender.from_pretrained(folder, device="cpu")
+
+
+def test_given_items_are_scored_without_a_search(tiny_world: TinyWorld) -> None:
+    recommender = make_recommender(tiny_world, beams=2, normalize="children")
+    histories = [np.array([3, 5], np.int32), np.array([], np.int32)]
+    everything = recommender.score(histories)
+    np.testing.assert_allclose(np.exp(everything).sum(1), 1, atol=1e-4)
+    for user, history in enumerate(histories):
+        expected = brute_force(
+            TinyWorld(tiny_world.catalog, tiny_world.index, recommender.task.items, recommender.model),
+            recommender.task.prompt(history),
+            "children",
+        )
+        np.testing.assert_allclose(everything[user], expected, atol=1e-4)
+    some = np.array([7, 3, 11], np.int32)  # a seen one too, in this order
+    np.testing.assert_allclose(recommender.score(histories, some), everything[:, some], atol=1e-4)
+    with pytest.raises(DataError, match="twice"):
+        recommender.score(histories, np.array([1, 1], np.int32))
+    with pytest.raises(DataError, match="99"):
+        recommender.score(histories, np.array([99], np.int32))
+
+
+def test_other_scores_lift_an_item(tiny_world: TinyWorld) -> None:
+    recommender = make_recommender(tiny_world, beams=20, batch_size=1)
+    lifted = np.zeros((2, 20), np.float32)
+    lifted[0, 4] = lifted[1, 9] = 30
+    histories = [np.array([3], np.int32), np.array([1, 2], np.int32)]
+    assert recommender.recommend(histories, 1, bias=lifted).rows.tolist() == [[4], [9]]
+    plain = recommender.recommend(histories, 3)
+    unmoved = recommender.recommend(histories, 3, bias=lifted, bias_weight=0)
+    np.testing.assert_array_equal(plain.rows, unmoved.rows)
+
+
+def test_the_instruction_is_what_prompts_share(tiny_world: TinyWorld) -> None:
+    recommender = make_recommender(tiny_world)
+    shared = recommender.task.shared_prompt()
+    assert shared == recommender.task.prompt([])
+    assert all(recommender.task.prompt(history)[: len(shared)] == shared for history in HISTORIES)
+    assert recommender.engine.prompts.shared == tuple(shared)
