@@ -136,26 +136,9 @@ def transported(latents: Vectors, codebooks: Sequence[Vectors], plain: Codes) ->
     return codes
 
 
-def free_codes(latents: Vectors, codebooks: Sequence[Vectors], taken: Codes, level_sizes: Sequence[int]) -> Codes:
-    """Codes for items that come later: as `nearest_free`, but the codes in `taken` stay where they are.
-
-    Args:
-        latents: `float32[n, E]` of the new items. codebooks: one a level; a level more in `taken` holds digits, of
-            which the lowest free one is used.
-        taken: `int32[N, L]`, distinct. level_sizes: `L` sizes.
-
-    Returns:
-        `int32[n, L]`.
-
-    Raises:
-        RecipeError: fewer codes are free than items come.
-    """
-    room = math.prod(level_sizes) - len(taken)
-    if len(latents) > room:
-        raise RecipeError(
-            f"the index has {room} free codes for {len(latents)} new items. Build it again with larger levels."
-        )
-    return _descend(latents, codebooks, level_sizes, taken)
+def digit_codebook(items: int, size: int) -> tuple[Vectors, Vectors]:
+    """Points `float32[items, 1]` and a codebook `float32[size, 1]`: every item is nearest to 0, then to 1, ..."""
+    return np.zeros((items, 1), np.float32), np.sqrt(np.arange(size, dtype=np.float32))[:, None]
 
 
 def _descend(
@@ -173,9 +156,8 @@ def _descend(
         of_taken, of_new = prefixes[: len(taken)], prefixes[len(taken) :]
         if level < len(codebooks):
             codebook = codebooks[level]
-        else:  # digits: every item is nearest to 0, then 1, ...
-            residuals = np.zeros((len(latents), 1), np.float32)
-            codebook = np.sqrt(np.arange(size, dtype=np.float32))[:, None]
+        else:
+            residuals, codebook = digit_codebook(len(latents), size)
         occupied = of_taken * size + taken[:, level]
         wishes = None
         if plain is not None:  # below another prefix the plain code says nothing

@@ -20,9 +20,9 @@ from llmrec.data.interactions import Interactions
 from llmrec.encoders.base import State
 from llmrec.encoders.space import ItemSpace
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.collisions import Strategy, free_codes, make_unique
+from llmrec.indexes.collisions import Strategy, make_unique
 from llmrec.indexes.kmeans import distances_to, nearest, subtract
-from llmrec.indexes.newcomers import stand_ins
+from llmrec.indexes.newcomers import stand_beside
 from llmrec.indexes.provenance import provenance_of
 
 Vectors = NDArray[np.float32]
@@ -109,20 +109,22 @@ class QuantizedIndex(Component):
         return ItemIndex(codes, sizes, provenance, state)
 
     def add(self, index: ItemIndex, catalog: Catalog) -> ItemIndex:
-        """New items stand where their texts put them, on the nearest code that is still free.
+        """New items stand beside the trained items whose texts are nearest.
+
+        The texts of the trained items are encoded again, because an index does not keep their vectors.
 
         Raises:
-            RecipeError: there are fewer codes than items.
+            RecipeError: there are no free codes beside trained items.
         """
         parts: dict[str, State] = {"space": {}, "quantizer": {}, "codebook": {}}
         for name, value in index.state.items():
             part, _, key = name.partition(".")
             parts[part][key] = value
         codebooks = [parts["codebook"][str(level)] for level in range(len(parts["codebook"]))]
-        new = Catalog(catalog.table.slice(len(index)))
-        latents = self.latents(self._space().encode(new, parts["space"]), parts["quantizer"])
-        codes = free_codes(latents, codebooks, index.codes, index.level_sizes)
-        return index.grown(codes, catalog, stand_ins(latents, codebooks, codes, index.trained))
+        latents = self.latents(self._space().encode(catalog, parts["space"]), parts["quantizer"])
+        trained, new = latents[: len(index.trained)], latents[len(index) :]
+        codes, stand_ins = stand_beside(new, trained, codebooks, index.codes, index.level_sizes)
+        return index.grown(codes, catalog, stand_ins)
 
     def _space(self) -> ItemSpace:
         return ItemSpace.parse(self.encoder, self.behaviour, self.behaviour_weight)
