@@ -5,7 +5,9 @@
 A tenth of the items is held out: their events are taken from the train histories, and the index is built without them.
 After training, `add_items` gives them codes from their texts. Asked are the users whose next item is one of them, over
 the whole catalog (the new items compete with all the old ones) and among the new items alone; beside it a nearest
-neighbour by text, which knows no old from new, and chance.
+neighbour by text, which knows no old from new, and chance. `llmrec_with_text` mixes that neighbour's similarities into
+the search (`recommend(..., bias=...)`); their weight is chosen on validation users whose next item is an old one.
+What the new items cost the others is shown by `old_hr@10`: users whose next item is an old one.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ from llmrec.registry import build
 from llmrec.types import Ragged, Rows
 
 K = 10
+LAST = 3
+"""Items of a history whose texts the bias is near to."""
+WEIGHTS = (0.0, 2.0, 5.0, 10.0, 20.0)
+MOST_OLD = 1000
+"""Users whose next item is an old one that are asked."""
 
 
 def hold_out(catalog: Catalog, split: Split, share: float, seed: int) -> tuple[Catalog, Split, Rows]:
@@ -77,6 +84,14 @@ def text_knn(vectors: np.ndarray, questions: Examples, candidates: Rows, last: i
     return found
 
 
+def similarities(vectors: np.ndarray, questions: Examples) -> np.ndarray:
+    """`float32[B, N]`: how near each item's text is to the mean of the last items; 0 without a history."""
+    means = [
+        vectors[history[-LAST:]].mean(axis=0) if len(history) else 0 * vectors[0] for history in questions.histories
+    ]
+    return (np.stack(means) @ vectors.T).astype(np.float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/amazon14_office")
@@ -89,7 +104,7 @@ def main() -> None:
     runs = [one_run(chosen, seed) for seed in range(chosen.seeds)]
     figures = {
         name: {who: round(float(np.mean([run[name][who] for run in runs])), 4) for who in runs[0][name]}
-        for name in ("hr@10", "among_new_hr@10")
+        for name in ("hr@10", "among_new_hr@10", "old_hr@10")
     }
     more = {"data": Path(chosen.data).name, "kind": chosen.kind, "share": chosen.share, "seeds": chosen.seeds}
     report("cold_start", {**figures, **more, "train_cpu_seconds": chosen.seconds, "runs": runs}, chosen.store)
@@ -126,24 +141,46 @@ def one_run(chosen: argparse.Namespace, seed: int) -> dict[str, Any]:
     vectors = TfidfEncoder(fields=fields).fit(catalog, split.train).vectors
     everything = np.arange(len(catalog), dtype=np.int32)
     asked = next_is_new(split.test, new)
-    seen = float(np.mean([len(np.intersect1d(history, everything)) for history in asked.histories]))
+    old_targets = [int(target[0]) < new[0] for target in split.test.targets]
+    others = split.test.take(np.flatnonzero(old_targets)).sample(MOST_OLD, seed)
+
+    def mixed(questions: Examples, weight: float, among: Rows | None = None) -> Rows:
+        near = similarities(vectors, questions)
+        return grown.recommend(questions.histories, K, candidates=among, bias=near, bias_weight=weight).rows
+
+    tuning = valid.sample(MOST_OLD, seed)
+    tuned = {weight: hit_rate(mixed(tuning, weight), tuning) for weight in WEIGHTS}
+    weight = max(tuned, key=lambda w: tuned[w])
+    seen = float(np.mean([len(np.unique(history)) for history in asked.histories]))
     neighbours = {last: hit_rate(text_knn(vectors, asked, everything, last), asked) for last in (1, 3, 10)}
     among = {last: hit_rate(text_knn(vectors, asked, new, last), asked) for last in (1, 3, 10)}
     result = grown.recommend(asked.histories, K)
+    before = [history[history < new[0]] for history in others.histories]
     return {
         "hr@10": {
             "llmrec": hit_rate(result.rows, asked),
+            "llmrec_with_text": hit_rate(mixed(asked, weight), asked),
             "text_knn": max(neighbours.values()),
             "random": K / (len(catalog) - seen),
         },
         "among_new_hr@10": {
             "llmrec": hit_rate(grown.recommend(asked.histories, K, candidates=new).rows, asked),
+            "llmrec_with_text": hit_rate(mixed(asked, weight, new), asked),
             "text_knn": max(among.values()),
             "random": K / len(new),
         },
+        "old_hr@10": {
+            "llmrec_before_adding": hit_rate(recommender.recommend(before, K).rows, others),
+            "llmrec": hit_rate(grown.recommend(others.histories, K).rows, others),
+            "llmrec_with_text": hit_rate(mixed(others, weight), others),
+            "text_knn": hit_rate(text_knn(vectors, others, everything, LAST), others),
+        },
+        "weight": weight,
+        "valid_hr@10_by_weight": tuned,
         "share_of_new_in_lists": round(float((result.rows >= new[0]).mean()), 4),
         "text_knn_by_last_items": {"all": neighbours, "among_new": among},
         "asked": len(asked.histories),
+        "old_asked": len(others.histories),
         "new_items": len(new),
         **trained,
     }
