@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from llmrec.errors import ArtifactError, DataError, LlmrecError, MissingExtraErr
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.provenance import items_digest
-from llmrec.recommenders import stream
+from llmrec.recommenders import ray_batch, stream
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.recommenders.popularity import Popularity
@@ -431,16 +432,34 @@ def test_two_ray_workers_give_the_same_lists(
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    with tempfile.TemporaryDirectory(
-        prefix="ray", ignore_cleanup_errors=True
-    ) as place:  # short: sockets have short names
+    loaded = source.parent / "loaded"
+    loaded.mkdir()
+
+    class Waiting(ray_batch.Worker):
+        """Leaves a trace of its process, and answers only when a second one is there, or never comes."""
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            (loaded / str(os.getpid())).touch()
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            for _ in range(600):
+                if len(list(loaded.iterdir())) < 2:
+                    time.sleep(0.1)
+            return super().__call__(batch)
+
+    # The folder's name is short because the names of sockets must be.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as place:
         ray.init(
             num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, _temp_dir=place
         )
         try:
             dataset = ray.data.read_parquet(str(source)).select_columns(["user", "history"]).repartition(4)
-            answered = recommend_dataset(dataset, language, workers=2, batch_size=3, k=4)
+            with monkeypatch.context() as patch:
+                patch.setattr(ray_batch, "Worker", Waiting)
+                answered = recommend_dataset(dataset, language, workers=2, batch_size=3, k=4)
             table = pa.concat_tables(ray.get(answered.to_arrow_refs()))
+            assert len(list(loaded.iterdir())) == 2
             places = pc.index_in(table["user"], pa.array(USERS))
             assert_lists(table.take(pc.sort_indices(places)), one_by_one(Recommender.from_pretrained(language), 4))
             assert caplog.messages == []
