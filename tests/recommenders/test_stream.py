@@ -441,11 +441,11 @@ def test_two_ray_workers_give_the_same_lists(
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             (loaded / str(os.getpid())).touch()
+            self.deadline = time.monotonic() + 60
 
         def __call__(self, batch: pa.Table) -> pa.Table:
-            for _ in range(600):
-                if len(list(loaded.iterdir())) < 2:
-                    time.sleep(0.1)
+            while len(list(loaded.iterdir())) < 2 and time.monotonic() < self.deadline:
+                time.sleep(0.1)
             return super().__call__(batch)
 
     # The folder's name is short because the names of sockets must be.
