@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     who = recommend.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="a user id of the data that the model was trained on")
     who.add_argument("--history", help="item ids with commas between, oldest first")
+    text = "many users: parquet, CSV or TSV with the columns user and history (a list of item ids, oldest first)"
+    who.add_argument("--input", type=Path, help=text)
+    text = "for --input: the folder to write the lists to; the same command continues one that was stopped"
+    recommend.add_argument("--output", type=Path, help=text)
+    recommend.add_argument("--shard-users", type=int, help="for --input: users in one file of the output")
     recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
     recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
 
@@ -197,6 +202,11 @@ def _recommend(chosen: argparse.Namespace) -> None:
 
     if chosen.k < 1:
         raise DataError(f"-k is {chosen.k}.", fix="Ask for at least one item.")
+    if (chosen.input is None) != (chosen.output is None):
+        raise DataError("--input and --output go together.", fix="Name a file of histories and a folder for the lists.")
+    if chosen.input is not None:
+        _recommend_file(chosen)
+        return
     recommender = Recommender.from_pretrained(chosen.model)
     history, unknown = _history(recommender, chosen)
     if unknown:
@@ -215,6 +225,19 @@ def _recommend(chosen: argparse.Namespace) -> None:
         if row >= 0
     ]
     _print_json({"items": items, "unknown": len(unknown), "history": [catalog.items[int(row)] for row in history]})
+
+
+def _recommend_file(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.stream import SHARD_USERS, recommend_file
+
+    size = SHARD_USERS if chosen.shard_users is None else chosen.shard_users
+    found = recommend_file(
+        chosen.model, chosen.input, chosen.output, chosen.k, exclude_seen=not chosen.keep_seen, shard_users=size
+    )
+    _print_json({"folder": str(chosen.output), **found._asdict()}) if chosen.json else print(
+        f"{chosen.output}: {found.users:,} users in {found.shards:,} files, {found.skipped_shards:,} of them from "
+        f"before; {found.users_per_second:,.1f} users a second; {found.unknown_items:,} unknown items left out"
+    )
 
 
 def _history(recommender: Recommender, chosen: argparse.Namespace) -> tuple[Rows, list[str]]:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LlmrecError(Exception):
     """Base of all errors that a user can cause and mend."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes: Python would call the class with the message alone, whatever it asks for."""
+        return _revive, (type(self), self.args, self.__dict__)
 
 
 class DataError(LlmrecError):
@@ -50,6 +55,12 @@ class MissingExtraError(LlmrecError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}'. Install it with: pip install 'llmrec[{extra}]'")
+
+
+def _revive(kind: type[LlmrecError], words: tuple[Any, ...], state: dict[str, Any]) -> LlmrecError:
+    error = kind.__new__(kind, *words)
+    error.__dict__.update(state)
+    return error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

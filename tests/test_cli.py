@@ -346,3 +346,37 @@ def test_an_index_is_inspected_and_exported(llmrec: Command, model: Path, tmp_pa
     assert llmrec("index", "export", model, tmp_path / "codes.index.json").status == 0
     assert len(json.loads((tmp_path / "codes.index.json").read_text())) == items
     assert "index.json" in llmrec("index", "inspect", tmp_path).err
+
+
+def test_a_file_of_histories_becomes_a_folder_of_lists(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('user,history\nann,"i3,i5"\nbob,\ncid,"i7,nothing"\n')
+    words = ("recommend", model, "--input", tmp_path / "in.csv", "--output", tmp_path / "lists", "-k", "4")
+    answer = llmrec(*words, "--shard-users", "2", "--json")
+    found = answer.json
+    assert found.pop("users_per_second") > 0
+    summary = {"folder": str(tmp_path / "lists"), "users": 3, "shards": 2, "skipped_shards": 0, "unknown_items": 1}
+    assert found == summary
+    assert len(answer.out.splitlines()) == 1
+    assert "1 of 2 items in the histories are not in the catalog and are left out, for example 'nothing'" in answer.err
+    assert "recommend: 100%" in answer.err
+    lists = parquet.read_table(tmp_path / "lists").to_pylist()
+    assert [row["user"] for row in lists] == ["ann", "bob", "cid"]
+    for row, history in zip(lists, ("i3,i5", "", "i7"), strict=True):
+        items = llmrec("recommend", model, "--history", history, "-k", "4", "--json").json["items"]
+        assert row["items"] == [item["item_id"] for item in items]
+        assert row["scores"] == pytest.approx([item["score"] for item in items], abs=1e-4)
+
+    again = llmrec(*words, "--shard-users", "2", "--json").json
+    assert again == {**summary, "skipped_shards": 2, "users_per_second": 0.0}
+    assert "3 users in 2 files, 2 of them from before" in llmrec(*words, "--shard-users", "2").out
+    for more in ((), ("--shard-users", "2", "--keep-seen")):
+        refused = llmrec(*words, *more)
+        assert (refused.status, refused.out) == (1, "")
+        assert "was begun with other settings or files" in refused.err
+
+
+def test_an_input_needs_an_output(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    for words in (("--input", tmp_path / "in.csv"), ("--history", "i3", "--output", tmp_path / "lists")):
+        answer = llmrec("recommend", model, *words)
+        assert (answer.status, answer.out) == (1, "")
+        assert "--input and --output go together" in answer.err

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,18 +28,88 @@ def read_table(path: Path, encoding: str = "utf8") -> pa.Table:
     Raises:
         DataError: the file is missing, has an unknown suffix or is damaged.
     """
-    require(path)
-    if path.is_dir() or path.suffix in (".parquet", ".pq"):
-        try:
+    if _is_parquet(require(path)):
+        with _parquet_errors(path):
             return pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"this is no parquet table ({error}).", where=str(path), fix="Write it again.") from None
+    return read_delimited(path, _delimiter(path), encoding=encoding)
+
+
+def iter_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Columns of what `read_table` reads, a part at a time, so that the table need not fit into memory.
+
+    Args:
+        path: the file or folder. columns: those wanted, in this order. rows: at most so many in a batch.
+
+    Raises:
+        DataError: as `read_table`, or a column is missing.
+    """
+    if _is_parquet(require(path)):
+        for file in _parquet_files(path):
+            with _parquet_errors(file), _open_parquet(file, columns) as opened:
+                for batch in opened.iter_batches(rows, columns=list(columns)):
+                    yield batch.select(list(columns))
+        return
+    parse = csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
+    read = csv.ReadOptions(block_size=_LONGEST_LINE)
+    with _text_errors(path):
+        require_columns(csv.open_csv(path, read_options=read, parse_options=parse).schema.names, columns, str(path))
+        convert = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
+        for block in csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert):
+            yield from (block.slice(start, rows) for start in range(0, len(block), rows))
+
+
+def count_rows(path: Path, columns: Sequence[str]) -> int:
+    """The rows that `iter_batches` gives: parquet files say their number, a text is read through once.
+
+    Raises:
+        DataError: as `iter_batches`.
+    """
+    if not _is_parquet(require(path)):
+        return sum(len(batch) for batch in iter_batches(path, columns, _LONGEST_LINE))
+    total = 0
+    for file in _parquet_files(path):
+        with _parquet_errors(file), _open_parquet(file, columns) as opened:
+            total += opened.metadata.num_rows
+    return total
+
+
+def require_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Check that all wanted columns are among these.
+
+    Raises:
+        DataError: one is not; the message names the closest.
+    """
+    for name in wanted:
+        if name not in names:
+            raise DataError(f"there is no column '{name}'.", where=where, fix=did_you_mean(name, names))
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_dir() or path.suffix in (".parquet", ".pq")
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    """The file, or those of a folder in the order of their names; like pyarrow, without hidden and `_` names."""
+    found = [file for file in _files(path) if file.suffix in (".parquet", ".pq") and file.name[0] not in "._"]
+    if not found:
+        raise DataError("there is no parquet file in this folder.", where=str(path), fix="Name another folder or file.")
+    return found
+
+
+def _open_parquet(file: Path, columns: Sequence[str]) -> pq.ParquetFile:
+    # Without a buffer a whole row group is held, and a file may be a single one.
+    opened = pq.ParquetFile(file, buffer_size=1 << 16, pre_buffer=False)
+    require_columns(opened.schema_arrow.names, columns, str(file))
+    return opened
+
+
+def _delimiter(path: Path) -> str:
     kind = next((s for s in path.suffixes if s in (".csv", ".tsv", ".tab", ".txt")), None)
     if kind is None:
         raise DataError(
             f"the suffix '{path.suffix}' is not known.", where=str(path), fix=f"Use one of {', '.join(SUFFIXES)}."
         )
-    return read_delimited(path, "," if kind == ".csv" else "\t", encoding=encoding)
+    return "," if kind == ".csv" else "\t"
 
 
 def read_delimited(
@@ -58,10 +129,24 @@ def read_delimited(
     """
     parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted)
     read = csv.ReadOptions(column_names=names, encoding=encoding, block_size=_LONGEST_LINE)
-    try:
+    with _text_errors(path):
         columns = names or csv.open_csv(path, read_options=read, parse_options=parse).schema.names
         convert = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))  # strings are never null
         return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"this is no parquet table ({error}).", where=str(path), fix="Write it again.") from None
+
+
+@contextmanager
+def _text_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, UnicodeError) as error:
         if "straddling" in str(error):
             raise _endless(path) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,3 +101,55 @@ def test_fingerprint_follows_the_content(folder: Path, tmp_path: Path) -> None:
     assert TableSource(root=copy).fingerprint() == before
     pq.write_table(pa.table({**EVENTS, "timestamp": [20, 5]}), folder / "interactions.parquet")
     assert source.fingerprint() != before
+
+
+@pytest.mark.parametrize("name", ["histories.parquet", "histories.csv"])
+def test_a_large_table_is_read_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """One row group, or one text, of which only a small share is ever in memory."""
+    monkeypatch.setattr(files, "_LONGEST_LINE", 1 << 16)
+    rows = 200_000
+    lists = [[f"item-{(user * 7919 + place) % 50_021}" for place in range(12)] for user in range(rows)]
+    if name.endswith("parquet"):
+        table = pa.table({"user": range(rows), "history": lists, "other": ["x"] * rows})
+        pq.write_table(table, tmp_path / name, row_group_size=rows)
+    else:
+        table = pa.table({"user": range(rows), "history": [",".join(ids) for ids in lists], "other": ["x"] * rows})
+        csv.write_csv(table, tmp_path / name)
+    size, wanted = table.nbytes, table["history"].slice(rows - 1)[0].as_py()
+    del table, lists
+    before, peak, found = pa.total_allocated_bytes(), 0, 0
+    for batch in files.iter_batches(tmp_path / name, ("history", "user"), rows=100):
+        assert batch.schema.names == ["history", "user"]
+        assert 0 < len(batch) <= 100
+        peak, found, last = max(peak, pa.total_allocated_bytes() - before), found + len(batch), batch["history"][-1]
+    assert found == rows == files.count_rows(tmp_path / name, ("user", "history"))
+    assert last.as_py() == wanted
+    assert peak < size / 6
+
+
+def test_parts_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        pq.write_table(pa.table({"n": [number]}), tmp_path / f"part-{number}.parquet")
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / ".part-3.parquet").write_text("half")
+    assert [batch["n"][0].as_py() for batch in files.iter_batches(tmp_path, ["n"], rows=5)] == [0, 1, 2]
+    assert files.count_rows(tmp_path, ["n"]) == 3
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_missing_column_is_named_with_the_closest(tmp_path: Path, name: str) -> None:
+    table = pa.table({"user": ["a"], "histori": ["1"]})
+    csv.write_csv(table, tmp_path / name) if name == "a.csv" else pq.write_table(table, tmp_path / name)
+    for read in (lambda: files.count_rows(tmp_path / name, ["history"]), lambda: next(
+        files.iter_batches(tmp_path / name, ["history"], 5)
+    )):  # fmt: skip
+        with pytest.raises(DataError, match=r"no column 'history'\. Did you mean 'histori'"):
+            read()
+
+
+@pytest.mark.parametrize(("name", "says"), [("a.parquet", "no parquet table"), ("a.csv", "got 1"), ("", "no parquet")])
+def test_damage_is_named_when_parts_are_read(tmp_path: Path, name: str, says: str) -> None:
+    if name:
+        (tmp_path / name).write_text("user,history\na,1\nb\n")
+    with pytest.raises(DataError, match=says):
+        list(files.iter_batches(tmp_path / name, ["user", "history"], 5))
