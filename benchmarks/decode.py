@@ -5,9 +5,9 @@
     python benchmarks/decode.py --only prefills --repeats 9
 
 Random items with random codes, random prompts, SmolLM2-135M. Times are counted in *prefills*: the time of one pass of
-the model's body over the same batch of prompts, measured twice before and twice after whatever is timed, so that the
-ratios hold on a machine that others use too. Each is the median of some repeats, which take turns. `cpu` is the same
-with the time that the processors worked; it grows less when others are at work.
+the model's body over the same batch of prompts, measured before and after whatever is timed, so that the ratios hold on
+a machine that others use too. Each is the median of some repeats, which take turns. `cpu` is the same with the time
+that the processors worked; it grows less when others are at work.
 
 What is compared (see `hf_beams.py`) keeps the same beams of the same items: beam search of transformers with a
 dictionary of prefixes; with one lookup for all beams, so that the time of the dictionary is seen; ordinary beam search
@@ -187,12 +187,13 @@ class Stopwatch:
         self.wall: dict[str, list[float]] = defaultdict(list)
         self.cpu: dict[str, list[float]] = defaultdict(list)
 
-    def measure(self, name: str, work: Callable[[], Any]) -> None:
-        around = [seconds(self.world.prefill, self.device) for _ in range(2)]
+    def measure(self, name: str, work: Callable[[], Any], around: int = 2) -> None:
+        """Time something, with that many prefills before and after it."""
+        prefills = [seconds(self.world.prefill, self.device) for _ in range(around)]
         taken = seconds(work, self.device)
-        around += [seconds(self.world.prefill, self.device) for _ in range(2)]
-        wall, cpu = (statistics.median(values) for values in zip(*around, strict=True))
-        self.prefills += [w for w, _ in around]
+        prefills += [seconds(self.world.prefill, self.device) for _ in range(around)]
+        wall, cpu = (statistics.median(values) for values in zip(*prefills, strict=True))
+        self.prefills += [prefill for prefill, _ in prefills]
         self.wall[name].append(taken[0] / wall)
         self.cpu[name].append(taken[1] / cpu)
         log(f"{name}: {taken[0]:.2f} s, {self.wall[name][-1]:.2f} prefills of {wall:.3f} s")
@@ -229,7 +230,7 @@ def measure_prefills(world: World, engine: CheckedEngine, arguments: argparse.Na
         )
     codes = torch.from_numpy(world.items.index.codes).long().to(arguments.device)
     scored = min(arguments.scored_items, len(codes))
-    slow["every item scored"] = lambda: score_items(world.model, world.prompts, world.table, codes[:scored])
+    slow[EVERY] = lambda: score_items(world.model, world.prompts, world.table, codes[:scored])
     for _ in range(2):
         world.prefill()
     for work in quick.values():
@@ -241,33 +242,38 @@ def measure_prefills(world: World, engine: CheckedEngine, arguments: argparse.Na
                 watch.measure(name, work)
         if repeat < arguments.slow_repeats:
             for name, work in slow.items():
-                watch.measure(name, work)
+                watch.measure(name, work, around=6)
     same = {str(beams): agreement(engine.decode(beams, "vocab"), found) for beams, found in theirs.items()}
     return {**summary(watch, scored, len(codes)), f"same_items_{arguments.dtype}": same}
 
 
+OTHERS = ("generate", "generate, one lookup", "keys copied for each beam")
+EVERY = "every item scored"
+
+
+def ratios(theirs: dict[str, float], ours: dict[str, dict[str, float]], digits: int = 2) -> dict[str, dict[str, float]]:
+    """How many times as long the others take, by normalization and beams."""
+    return {kind: {b: round(theirs[b] / p, digits) for b, p in line.items()} for kind, line in ours.items()}
+
+
 def summary(watch: Stopwatch, scored: int, items: int) -> dict[str, Any]:
-    ours = watch.nested(watch.wall, NORMALIZATIONS)
-    others = ("generate", "generate, one lookup", "keys copied for each beam")
-    theirs = watch.nested(watch.wall, others)
-    # Of a few hundred items, all but the one prefill grows with their number.
-    every = 1 + (statistics.median(watch.wall["every item scored"]) - 1) * items / scored
-    speedups = {
-        other: {kind: {b: round(theirs[other][b] / p, 2) for b, p in ours[kind].items()} for kind in ours}
-        for other in others
-    }
+    ours, theirs = (watch.nested(watch.wall, kinds) for kinds in (NORMALIZATIONS, OTHERS))
+    cpu_ours, cpu_theirs = (watch.nested(watch.cpu, kinds) for kinds in (NORMALIZATIONS, OTHERS))
+    # Measured on some of the items; all but the one prefill grows with their number.
+    every = 1 + (statistics.median(watch.wall[EVERY]) - 1) * items / scored
+    over = {other: ratios(theirs[other], ours) for other in OTHERS}
+    over[EVERY] = ratios(dict.fromkeys(theirs["generate"], every), ours, 1)
     return {
         "prefill_seconds": round(statistics.median(watch.prefills), 4),
         "prefills": ours,
-        "prefills_range": {name: [round(min(ratios), 3), round(max(ratios), 3)] for name, ratios in watch.wall.items()},
-        "speedup_over_hf": speedups.pop("generate"),
-        "speedup_over": speedups
-        | {"every item scored": {kind: {b: round(every / p, 1) for b, p in ours[kind].items()} for kind in ours}},
-        "others_in_prefills": theirs
-        | {"every item scored": {"estimate": round(every, 1), "scored": scored, "items": items}},
+        "speedup_over_hf": over.pop("generate"),
+        "speedup_over": over,
+        "others_in_prefills": {**theirs, EVERY: {"estimate": round(every, 1), "scored": scored, "items": items}},
+        "prefills_range": {name: [round(min(all_), 3), round(max(all_), 3)] for name, all_ in watch.wall.items()},
         "cpu": {
-            "prefills": watch.nested(watch.cpu, NORMALIZATIONS),
-            "others_in_prefills": watch.nested(watch.cpu, others),
+            "prefills": cpu_ours,
+            "speedup_over_hf": ratios(cpu_theirs["generate"], cpu_ours),
+            "others_in_prefills": cpu_theirs,
         },
     }
 
@@ -531,7 +537,7 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--wide-beams", type=int, default=1000, help="for one user, to see that it works")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--slow-repeats", type=int, default=1, help="of transformers and of scoring items")
+    parser.add_argument("--slow-repeats", type=int, default=3, help="of transformers and of scoring items")
     parser.add_argument("--part-repeats", type=int, default=3, help="of the engine's parts")
     parser.add_argument("--scored-items", type=int, default=250, help="measured for the estimate of scoring all")
     parser.add_argument("--memory-beams", type=int, nargs="+", default=[50, 200])

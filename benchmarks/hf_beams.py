@@ -35,6 +35,7 @@ class CodeTable:
         codes = torch.from_numpy(items.index.codes).long()
         self.sizes = items.index.level_sizes
         self.first_token = [int(book[0]) for book in items.codebooks]
+        self.starts = torch.tensor(self.first_token, device=device)
         self.levels = len(self.sizes)
         self.keys: list[Tensor] = []  # of each length, the sorted prefixes as numbers
         self.follows: list[Tensor] = []  # bool[prefixes, size of the next level]
@@ -71,7 +72,7 @@ class CodeTable:
 
     def codes_of(self, tokens: Tensor) -> Tensor:
         """From token ids `int64[..., length]` to codes."""
-        return tokens - torch.tensor(self.first_token[: tokens.shape[-1]], device=tokens.device)
+        return tokens - self.starts[: tokens.shape[-1]]
 
 
 class DictTrie:
@@ -218,12 +219,11 @@ def score_items(
     body, users = model.get_decoder(), len(prompts)
     said = body(input_ids=prompts, use_cache=True)
     last = said.last_hidden_state[:, -1]  # (B, D)
-    starts = torch.tensor(table.first_token, device=prompts.device)
     parts = []
     for part in codes.split(max(1, sequences_at_once // users)):
         cache = copy.deepcopy(said.past_key_values)
         cache.batch_repeat_interleave(len(part))
-        tokens = (part + starts)[:, :-1].repeat(users, 1)  # the last code is scored, not fed
+        tokens = (part + table.starts)[:, :-1].repeat(users, 1)  # the last code is scored, not fed
         hidden = body(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state
         hidden = hidden.view(users, len(part), table.levels - 1, -1)
         before = last[:, None, None].expand(-1, len(part), 1, -1)
