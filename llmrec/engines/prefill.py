@@ -45,7 +45,8 @@ def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], store: Pro
 
 def _whole(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefill:
     ids, is_real = _padded(prompts, model.device)
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()
+    # A cache that knows the config would drop what lies behind a sliding window, and count the beams as positions.
     # Right padding: a prompt's own tokens never see the padding behind them, so no mask is needed.
     hidden = model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
     lengths = is_real.sum(1)
@@ -76,7 +77,7 @@ def _rest(model: PreTrainedModel, prompts: Sequence[Sequence[int]], known: Known
 
 def _assembled(model: PreTrainedModel, known: Known, width: int) -> DynamicCache:
     """A cache of `width` columns; zeros where a user knows fewer."""
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()
     some = next(layers for layers in known.layers if layers is not None)
     for number, pair in enumerate(some):
         keys, values = (

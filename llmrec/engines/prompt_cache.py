@@ -91,7 +91,7 @@ class PromptCache:
 
     def _shared_layers(self) -> Layers:
         if self._shared is None:
-            cache = DynamicCache(config=self.model.config)
+            cache = DynamicCache()
             ids = torch.tensor([self.shared], device=self.model.device)
             self.model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
             self._shared = [(layer.keys[0], layer.values[0]) for layer in cache.layers]

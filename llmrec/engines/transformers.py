@@ -22,6 +22,7 @@ from llmrec.engines.mask import AllowedItems, NodeMask
 from llmrec.engines.normalize import log_probabilities
 from llmrec.engines.prefill import Prefill, prefill
 from llmrec.engines.prompt_cache import PromptCache
+from llmrec.engines.support import check_length, check_model
 from llmrec.engines.tree_attention import added, tree_attention
 from llmrec.errors import DecodingError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -43,6 +44,9 @@ class TransformersEngine:
         item_tokenizer: its item tokens and trie.
         shared_prompt: token ids that prompts begin with, computed once; see `PromptCache`.
         cached_tokens: tokens of whole prompts that are kept for users who come back.
+
+    Raises:
+        DecodingError: the model cannot be decoded so; see `llmrec.engines.support`.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TransformersEngine:
         shared_prompt: Sequence[int] = (),
         cached_tokens: int = 0,
     ) -> None:
+        check_model(model)
         self.model = model
         self.item_tokenizer = item_tokenizer
         self.trie = item_tokenizer.trie.to(model.device)
@@ -78,6 +83,7 @@ class TransformersEngine:
             raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
         if k < 1 or beams < 1:
             raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
+        check_length(self.model, max(map(len, prompts), default=0), self.item_tokenizer.levels)
         allowed = self.allow(candidates) if isinstance(candidates, np.ndarray) else candidates
         ranking = Ranking(normalize, length_penalty)
         was_training = self.model.training
