@@ -30,14 +30,14 @@ SIZES = {
 }
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 GPT2 = {
-    "bos_token_id": 0,
-    "eos_token_id": 1,
     "n_embd": 32,
     "n_layer": 2,
     "n_head": 4,
     "n_positions": 64,
     "initializer_range": 0.3,
     "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
 }
 MODELS: dict[str, tuple[str, dict[str, object]]] = {
     "llama": ("Llama", GROUPED),
@@ -119,7 +119,7 @@ def mamba(vocabulary: int) -> PreTrainedModel:
 
 def rwkv(vocabulary: int) -> PreTrainedModel:
     return transformers.RwkvForCausalLM(
-        transformers.RwkvConfig(vocab_size=vocabulary, hidden_size=16, attention_hidden_size=16, num_hidden_layers=1)
+        transformers.RwkvConfig(vocab_size=vocabulary, hidden_size=16, attention_hidden_size=16, num_hidden_layers=2)
     )
 
 
