@@ -139,16 +139,20 @@ class SFT(Component):
         """Fine-tune a base model; resumes from the last checkpoint in `output` if there is one.
 
         Args:
-            model: a base model without item rows. task: prompts and codes. train: train rows only.
+            model: a base model without item rows; or, with `init: keep`, one that was trained with these item tokens.
+            task: prompts and codes. train: train rows only.
             valid: validation questions. output: folder of checkpoints. seed: of rows, order and dropout.
             decoding: how validation decodes, and how the result will. exclude_seen: in validation.
             callbacks: more of them for the Trainer.
 
         Returns:
-            The recommender (of the best evaluation), and the log: every evaluation, the loss, seconds, tokens.
+            The recommender (of the best evaluation), and the log: every evaluation, the loss, seconds, tokens. Its
+            index has no stand-ins: it was trained on all items, also on those that were added before.
         """
         config = self.config(output, seed)
         decoding = decoding or Decoding()
+        if task.items.index.stand_ins is not None:
+            task = task.over(task.items.index.all_trained())
         add_item_rows(model, task.items, task.catalog, self.init, seed)
         if self.tuning == "full":
             train_item_rows_only(model, task.items)
