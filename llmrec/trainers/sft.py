@@ -212,6 +212,8 @@ class RecommenderTrainer(SFTTrainer):
         self.add_callback(ProgressBar)
         if settings.loss == "level":
             _add_level_loss(self.bare_model, task.items, settings.dropout, settings.label_smoothing)
+        elif settings.tuning == "lora":
+            _show_bias(self.bare_model.get_output_embeddings())
 
     @property
     def bare_model(self) -> PreTrainedModel:
@@ -299,6 +301,15 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
         return CausalLMOutput(loss=loss)
 
     model.forward = types.MethodType(forward, model)
+
+
+def _show_bias(head: Any) -> None:
+    """TRL's loss reads the bias of the head, and PEFT's wrapper of a layer with trainable tokens shows its weight only.
+
+    In the instance's dict, where it is neither a second parameter nor part of a checkpoint.
+    """
+    if not hasattr(head, "bias"):
+        head.__dict__["bias"] = getattr(head.token_adapter.base_layer, "bias", None)
 
 
 def _lora_config(settings: SFT, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig:

@@ -14,8 +14,10 @@ from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_wo
 
 from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.llm import Decoding
 from llmrec.trainers.item_rows import add_item_rows
-from llmrec.trainers.sft import SFT
+from llmrec.trainers.samples import training_dataset
+from llmrec.trainers.sft import SFT, RecommenderTrainer
 
 
 @pytest.mark.parametrize(
@@ -42,10 +44,11 @@ def test_it_learns_a_circle(tiny_world: TinyWorld, tmp_path: Path, settings: dic
     assert log["best"] is not None
 
 
+@pytest.mark.parametrize("loss", ["level", "vocab"])
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
+def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tuning: str, loss: str) -> None:
     split, model = circle(tiny_world.catalog), make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
-    sft = SFT(tuning=tuning, args={**QUICK, "num_train_epochs": 2})
+    sft = SFT(tuning=tuning, loss=loss, args={**QUICK, "num_train_epochs": 2})
     recommender, _ = sft.train(
         model, make_task(tiny_world.catalog, tiny_world.items), split.train, split.valid, tmp_path, seed=0
     )
@@ -55,6 +58,31 @@ def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tun
     for part in ("get_input_embeddings", "get_output_embeddings"):
         after, before = (getattr(m, part)().weight[ids] for m in (recommender.model, fresh))
         assert ((after - before).norm(dim=1) > 0).float().mean() > 0.9, part
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_vocab_loss_of_lora_is_plain_cross_entropy(tiny_world: TinyWorld, tmp_path: Path, tied: bool) -> None:
+    """TRL's own loss reads the head past PEFT; value and gradients are those of the whole model nevertheless."""
+    task, split = make_task(tiny_world.catalog, tiny_world.items), circle(tiny_world.catalog)
+    sft = SFT.parse({"tuning": "lora", "loss": "vocab", "lora": {"init_lora_weights": False}, "args": QUICK})
+    model = base_model(tie_word_embeddings=tied)
+    add_item_rows(model, tiny_world.items, tiny_world.catalog, "text", seed=0)
+    rows = training_dataset(task, split.train, packing=True)
+    trainer = RecommenderTrainer(model, sft.config(tmp_path, 0), task, sft, rows, split.valid, Decoding(), True)
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        trainer.model.zero_grad()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    loss, plain = trainer.compute_loss(trainer.model, dict(batch)), trainer.bare_model(**batch).loss
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-5)
+    found, expected = gradients(loss), gradients(plain)
+    assert found.keys() == expected.keys()
+    assert sum("trainable_tokens" in name for name in found) == (1 if tied else 2)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name])
 
 
 def test_the_words_rows_do_not_move(tiny_world: TinyWorld, tmp_path: Path) -> None:
