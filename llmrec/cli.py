@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from llmrec import artifact, assets, cli_index
 from llmrec.errors import DataError, LlmrecError
 
 if TYPE_CHECKING:
+    from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.pipeline.run import Plan
     from llmrec.recommenders.base import Recommender
@@ -100,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--shard-users", type=int, help="for --input: users in one file of the output")
     recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
     recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
+    recommend.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="only items with this value in a column of the catalog; where repeated, all must hold",
+    )
 
     evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
     evaluate.add_argument("model", type=Path)
@@ -214,8 +223,10 @@ def _recommend(chosen: argparse.Namespace) -> None:
         logger.warning("%d of the history's items are not in the catalog and are skipped: %s", len(unknown), some)
     if not len(history):
         logger.warning("no known item in the history: this is what the model recommends to anybody")
-    found = recommender.recommend([history], chosen.k, exclude_seen=not chosen.keep_seen)
     catalog = recommender.catalog
+    candidates = _candidates(catalog, chosen.where)
+    allowed = _count_allowed(catalog, history, candidates, chosen)
+    found = recommender.recommend([history], chosen.k, exclude_seen=not chosen.keep_seen, candidates=candidates)
     if not chosen.json:
         print_user(catalog, history, found)
         return
@@ -224,7 +235,33 @@ def _recommend(chosen: argparse.Namespace) -> None:
         for row, score in zip(found.rows[0], found.scores[0], strict=True)
         if row >= 0
     ]
-    _print_json({"items": items, "unknown": len(unknown), "history": [catalog.items[int(row)] for row in history]})
+    ids = [catalog.items[int(row)] for row in history]
+    _print_json({"items": items, "allowed": allowed, "unknown": len(unknown), "history": ids})
+
+
+def _candidates(catalog: Catalog, conditions: Sequence[str]) -> Rows | None:
+    """The items that satisfy all of `--where`; None where nothing was asked."""
+    import numpy as np
+
+    from llmrec.data.filters import read_condition
+
+    # One by one, not as one mapping: a column of lists may be asked for two values.
+    parts = [catalog.where(read_condition(catalog.table, text)) for text in conditions]
+    return reduce(np.intersect1d, parts) if parts else None
+
+
+def _count_allowed(catalog: Catalog, history: Rows, candidates: Rows | None, chosen: argparse.Namespace) -> int:
+    """How many items may be recommended; says why where they are fewer than wanted."""
+    import numpy as np
+
+    there = np.arange(len(catalog)) if candidates is None else candidates
+    seen = 0 if chosen.keep_seen else int(np.isin(there, history).sum())
+    allowed = len(there) - seen
+    if allowed < chosen.k:
+        where = f"{len(there)} of {len(catalog)} items fit --where" if chosen.where else f"there are {len(there)} items"
+        taken = f", and {seen} of these are in the history (--keep-seen allows them)" if seen else ""
+        logger.warning("%d items were asked for, only %d are allowed: %s%s", chosen.k, allowed, where, taken)
+    return allowed
 
 
 def _recommend_file(chosen: argparse.Namespace) -> None:

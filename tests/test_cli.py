@@ -18,9 +18,11 @@ from pyarrow import parquet
 from toy_run import make_base_model, write_recipe
 
 from llmrec import __version__, assets, cli
-from llmrec.pipeline.run import plan
+from llmrec.data import store
+from llmrec.pipeline.run import load_split, plan
 from llmrec.recipe import load_recipe
 from llmrec.recommenders.base import Recommender
+from llmrec.recommenders.markov import Markov
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -262,6 +264,8 @@ def test_a_history_without_a_known_item_is_answered(llmrec: Command, model: Path
         (["--user", ""], "user '' is not in the data"),
         (["--history", "i1", "-k", "0"], "-k is 0"),
         (["--history", "i1", "-k", "-3"], "-k is -3"),
+        (["--history", "i1", "--where", "categry=coffee"], "Did you mean 'category'"),
+        (["--history", "i1", "--where", "coffee"], "Write COLUMN=VALUE"),
     ],
 )
 def test_a_request_that_cannot_be_answered_is_refused(
@@ -272,6 +276,40 @@ def test_a_request_that_cannot_be_answered_is_refused(
     assert answer.out == ""
     assert words in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("kind", ["llm", "markov"])
+def test_only_items_that_fit_are_recommended(llmrec: Command, model: Path, tmp_path: Path, kind: str) -> None:
+    planned = plan(load_recipe("toy.yaml", ["train.args.disable_tqdm=false"]))
+    catalog = store.load(planned.cache.get(planned.data))[0]
+    if kind == "markov":
+        model = tmp_path / "markov"
+        Markov().fit(load_split(planned).train, catalog).save_pretrained(model)
+    fitting = [row for row, name in enumerate(catalog.table["category"].to_pylist()) if name == "garden"]
+    seen = catalog.items[fitting[0]]
+    asked = ["recommend", model, "--history", seen, "--where", "category=garden", "-k", "24", "--json"]
+    answer = llmrec(*asked)
+    assert {item["item_id"] for item in answer.json["items"]} == {catalog.items[row] for row in fitting[1:]}
+    assert answer.json["allowed"] == 7
+    assert "24 items were asked for, only 7 are allowed: 8 of 24 items fit --where, and 1 of these" in answer.err
+    everything = llmrec("recommend", model, "--history", seen, "-k", "24", "--json").json
+    assert everything["allowed"] == 23
+    scores = {item["item_id"]: item["score"] for item in everything["items"]}
+    assert all(item["score"] == pytest.approx(scores[item["item_id"]], abs=1e-4) for item in answer.json["items"])
+    one = llmrec(*asked, "--keep-seen", "--where", f"item_id={seen}")
+    assert [item["item_id"] for item in one.json["items"]] == [seen]
+    few = llmrec("recommend", model, "--history", seen, "--where", "category=garden", "-k", "7", "--json")
+    assert (few.json["allowed"], "allowed" in few.err) == (7, False)
+
+
+def test_a_filter_that_nothing_fits_gives_an_empty_list(llmrec: Command, model: Path) -> None:
+    answer = llmrec("recommend", model, "--history", "i3", "--where", "category=Pens, Ink & Co", "--json")
+    assert answer.status == 0
+    assert (answer.json["items"], answer.json["allowed"]) == ([], 0)
+    assert "only 0 are allowed: 0 of 24 items fit --where" in answer.err
+    assert (
+        llmrec("recommend", model, "--history", "i3", "--where", "title=nothing").out.splitlines()[-1] == "Recommended"
+    )
 
 
 def test_evaluate_measures_what_the_run_measured(llmrec: Command, model: Path) -> None:

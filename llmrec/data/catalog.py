@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from llmrec.data.filters import Condition, column_of, rows_where
 from llmrec.data.vocabulary import Vocabulary
-from llmrec.errors import DataError, did_you_mean
+from llmrec.errors import DataError
 from llmrec.types import Rows
 
 
@@ -52,13 +53,24 @@ class Catalog:
         Raises:
             DataError: a field is not a column.
         """
-        for field in fields:
-            if field not in self.table.column_names:
-                raise DataError(
-                    f"the catalog has no column '{field}'.", fix=did_you_mean(field, self.table.column_names)
-                )
-        columns = [self.table[field].to_pylist() for field in fields]
+        columns = [column_of(self.table, field).to_pylist() for field in fields]
         return [separator.join(str(v) for v in values if v not in (None, "")) for values in zip(*columns, strict=True)]
+
+    def where(self, condition: Condition) -> Rows:
+        """The rows of the items that satisfy a condition, ascending: what `recommend` takes as `candidates`.
+
+        Args:
+            condition: `{"brand": "OPI", "in_stock": True}`, where all must hold: an item has the value in that column,
+                or one of a list of values; a column of lists contains it; None is an empty cell. Or an expression,
+                such as `pyarrow.compute.field("price") < 30`. An empty cell satisfies no comparison.
+
+        Returns:
+            `int32[n]`; none where no item fits.
+
+        Raises:
+            DataError: a column is unknown, or is compared with a value of another type.
+        """
+        return rows_where(self.table, condition)
 
     def take(self, rows: Rows) -> Catalog:
         return Catalog(self.table.take(pa.array(np.asarray(rows))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,6 +151,10 @@ class ItemIndex:
             "added": made.get("added", 0) + len(codes),
         }
         return ItemIndex(whole, self.level_sizes, {**made, **changed}, self.state, self.pieces, stand_ins)
+
+    def all_trained(self) -> ItemIndex:
+        """Without stand-ins: after a training on all items each is scored by its own code."""
+        return self if self.stand_ins is None else replace(self, stand_ins=None)
 
     def is_for(self, items: Vocabulary) -> bool:
         """Whether its rows are these items; an index that does not say whose it is passes for any of its length."""

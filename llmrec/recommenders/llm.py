@@ -156,9 +156,7 @@ class LLMRecommender:
             RecipeError: the kind of index cannot place new items, or no code is free (see `ItemIndex.add`).
         """
         catalog = self.catalog.append(items)
-        bound = ItemTokenizer(self.task.items.tokenizer, self.task.items.index.add(catalog))
-        task = NextItemTask(self.task.template, catalog, bound, self.task.max_history)
-        return type(self)(self.model, task, self.decoding)
+        return type(self)(self.model, self.task.over(self.task.items.index.add(catalog), catalog), self.decoding)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model folder (see `llmrec.artifact`), merged weights, no pickle."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmrec.data.catalog import Catalog
 from llmrec.errors import RecipeError
+from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.tasks.template import ItemCode, PromptTemplate, encode_segments, without_fences
 from llmrec.types import Rows
@@ -54,6 +55,11 @@ class NextItemTask:
         if not self.prompt([]):
             raise RecipeError("the prompt of an empty history has no token. Begin the template with a few words.")
         self.is_packable = self._check_packable()
+
+    def over(self, index: ItemIndex, catalog: Catalog | None = None) -> NextItemTask:
+        """The same prompts, and the same tokens, over another index; of another catalog where one is given."""
+        items = ItemTokenizer(self.items.tokenizer, index)
+        return NextItemTask(self.template, self.catalog if catalog is None else catalog, items, self.max_history)
 
     def prompt(self, history: Rows | Sequence[int]) -> list[int]:
         """The token ids after which the next item's code is expected; only the last `max_history` items are shown."""

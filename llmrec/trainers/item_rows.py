@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmrec.data.catalog import Catalog
+from llmrec.errors import RecipeError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 
-Init = Literal["text", "default"]
+Init = Literal["text", "default", "keep"]
 NOISE = 0.1  # relative to a row's length: codes without items, or with the same words, must not begin equal
 # Relative to a word's row. With a tied head, rows of full length make the first logits large and confident. On 64 x 128
 # codes, where guessing costs 4.5 nats, training begins at 22 nats with length 1, at 7.9 with 0.3 and at 4.9 with 0.1.
@@ -31,11 +32,23 @@ def add_item_rows(model: PreTrainedModel, items: ItemTokenizer, catalog: Catalog
         model: a base model. items: the bound tokenizer. catalog: the titles.
         init: `text`: the mean embedding of the titles under a code, what is left of it on each deeper level, scaled to
             `LENGTH` of a word's row; `default`: Hugging Face's own (a draw around the mean of all rows). Titles are
-            words, which have their rows already; the mark of their end begins by Hugging Face's rule.
+            words, which have their rows already; the mark of their end begins by Hugging Face's rule. `keep`: as they
+            are, of a model that was trained with these item tokens before.
         seed: of the random part.
+
+    Raises:
+        RecipeError: rows are to be kept that are not there.
     """
     torch.manual_seed(seed)
-    rows_needed = max(len(items.tokenizer), model.get_input_embeddings().weight.shape[0])
+    rows_there = model.get_input_embeddings().weight.shape[0]
+    if init == "keep":
+        if rows_there < len(items.tokenizer):
+            raise RecipeError(
+                f"train.init is 'keep', and the model has {rows_there} rows for {len(items.tokenizer)} tokens: it was "
+                "not trained with these item tokens before. Set init: text."
+            )
+        return
+    rows_needed = max(len(items.tokenizer), rows_there)
     model.resize_token_embeddings(rows_needed, mean_resizing=True)
     if init == "default" or items.is_text:
         return

@@ -139,16 +139,20 @@ class SFT(Component):
         """Fine-tune a base model; resumes from the last checkpoint in `output` if there is one.
 
         Args:
-            model: a base model without item rows. task: prompts and codes. train: train rows only.
+            model: a base model without item rows; or, with `init: keep`, one that was trained with these item tokens.
+            task: prompts and codes. train: train rows only.
             valid: validation questions. output: folder of checkpoints. seed: of rows, order and dropout.
             decoding: how validation decodes, and how the result will. exclude_seen: in validation.
             callbacks: more of them for the Trainer.
 
         Returns:
-            The recommender (of the best evaluation), and the log: every evaluation, the loss, seconds, tokens.
+            The recommender (of the best evaluation), and the log: every evaluation, the loss, seconds, tokens. Its
+            index has no stand-ins: it was trained on all items, also on those that were added before.
         """
         config = self.config(output, seed)
         decoding = decoding or Decoding()
+        if task.items.index.stand_ins is not None:
+            task = task.over(task.items.index.all_trained())
         add_item_rows(model, task.items, task.catalog, self.init, seed)
         if self.tuning == "full":
             train_item_rows_only(model, task.items)
@@ -208,6 +212,8 @@ class RecommenderTrainer(SFTTrainer):
         self.add_callback(ProgressBar)
         if settings.loss == "level":
             _add_level_loss(self.bare_model, task.items, settings.dropout, settings.label_smoothing)
+        elif settings.tuning == "lora":
+            _show_bias(self.bare_model.get_output_embeddings())
 
     @property
     def bare_model(self) -> PreTrainedModel:
@@ -295,6 +301,15 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
         return CausalLMOutput(loss=loss)
 
     model.forward = types.MethodType(forward, model)
+
+
+def _show_bias(head: Any) -> None:
+    """TRL's loss reads the bias of the head, and PEFT's wrapper of a layer with trainable tokens shows its weight only.
+
+    In the instance's dict, where it is neither a second parameter nor part of a checkpoint.
+    """
+    if not hasattr(head, "bias"):
+        head.__dict__["bias"] = getattr(head.token_adapter.base_layer, "bias", None)
 
 
 def _lora_config(settings: SFT, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig:

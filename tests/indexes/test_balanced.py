@@ -1,16 +1,19 @@
 """Balanced clusters: nobody has more than an even share, and what the balance gave is not taken back."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from contracts.index_contract import ITEMS, clustered_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from threads import on_threads
 
 from llmrec.indexes import balanced
 from llmrec.indexes.balanced import balanced_kmeans, even_labels
 from llmrec.indexes.base import ItemIndex
-from llmrec.indexes.collisions import nearest_free
+from llmrec.indexes.collisions import make_unique, nearest_free
 from llmrec.indexes.kmeans import kmeans
 from llmrec.indexes.rqkmeans import RQKMeansIndex, residual_kmeans
 
@@ -138,6 +141,32 @@ def test_an_item_that_must_leave_its_prefix_is_encoded_anew_below() -> None:
     # whatever it was given below the old prefix.
     codes = nearest_free(column(-1, 1, 4), codebooks, np.array([[0, 0], [0, 1], [0, 1]], np.int32))
     assert codes.tolist() == [[0, 0], [0, 1], [1, 0]]
+
+
+def digest(collisions: str) -> str:
+    """Of every bit of a build; more points than a chunk of distances holds."""
+    points = crowded(10_000)
+    index = RQKMeansIndex(encoder={"kind": "tfidf"}, levels=[32, 400], iterations=3, balanced=True)
+    learned = index.fit_quantizer(points)
+    assert learned.codes is not None
+    codes, _ = make_unique(learned.codes, points, learned.codebooks, collisions)
+    return hashlib.sha256(b"".join(array.tobytes() for array in (learned.codes, codes, *learned.codebooks))).hexdigest()
+
+
+PROBE = """
+import os
+from indexes.test_balanced import digest
+from llmrec.indexes import balanced
+os.cpu_count = lambda: int(os.environ["OMP_NUM_THREADS"])  # so many chunks at once
+balanced.SAMPLE, balanced.ENOUGH = 100, 0  # the first level learns from a sample, as in a catalog of millions
+print(digest("digit"), digest("nearest"))
+"""
+
+
+def test_another_number_of_threads_gives_the_same_bytes() -> None:
+    first, second = (on_threads(threads, "-c", PROBE).split() for threads in (1, 3))
+    assert len(set(first)) == 2
+    assert first == second
 
 
 @pytest.mark.parametrize("collisions", ["nearest", "sinkhorn"])

@@ -7,50 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
+from circle import QUICK, base_model, circle, make_task
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
-from llmrec.data.interactions import Interactions
-from llmrec.data.split import Split, leave_one_out
 from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
-from llmrec.tasks.next_item import NextItemTask
-from llmrec.tasks.template import PromptTemplate
+from llmrec.recommenders.llm import Decoding
 from llmrec.trainers.item_rows import add_item_rows
-from llmrec.trainers.sft import SFT
-
-TEMPLATE = "Items:{% for item in history %}{{ item.code }}{% endfor %}"
-QUICK = {
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "disable_tqdm": True,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 6e-3,
-    "num_train_epochs": 6,
-    "logging_steps": 1,
-}
-
-
-def circle(world: TinyWorld, users: int = 40, length: int = 8) -> Split:
-    """Item `r` is always followed by item `r + 1`; where a user begins is random."""
-    count = len(world.catalog)
-    starts = np.random.default_rng(0).integers(0, count, users)
-    rows = (starts[:, None] + np.arange(length)) % count
-    user_ids = pa.array([f"u{user}" for user in range(users) for _ in range(length)])
-    item_ids = world.catalog.items.ids.take(pa.array(rows.ravel()))
-    times = np.tile(np.arange(length), users)
-    return leave_one_out(Interactions.from_columns(user_ids, item_ids, times, world.catalog.items))
-
-
-def make_task(world: TinyWorld) -> NextItemTask:
-    return NextItemTask(PromptTemplate(TEMPLATE), world.catalog, world.items, max_history=10)
-
-
-def base_model() -> Any:
-    return make_tiny_model(len(make_tiny_tokenizer()), initializer_range=0.05)
+from llmrec.trainers.samples import training_dataset
+from llmrec.trainers.sft import SFT, RecommenderTrainer
 
 
 @pytest.mark.parametrize(
@@ -66,20 +33,25 @@ def base_model() -> Any:
     ids=["full", "vocab", "tokens", "single", "lora", "dropout"],
 )
 def test_it_learns_a_circle(tiny_world: TinyWorld, tmp_path: Path, settings: dict[str, Any]) -> None:
-    split = circle(tiny_world)
+    split = circle(tiny_world.catalog)
     sft = SFT.parse({**settings, "args": {**QUICK, **settings.get("args", {})}})
-    recommender, log = sft.train(base_model(), make_task(tiny_world), split.train, split.valid, tmp_path, seed=0)
+    recommender, log = sft.train(
+        base_model(), make_task(tiny_world.catalog, tiny_world.items), split.train, split.valid, tmp_path, seed=0
+    )
     found = evaluate(recommender, split.test, progress=False)
     assert found.metrics["hr@5"] > 0.6  # about 0.4 by chance: 5 of the 13 unseen items
     assert (found.invalid, found.duplicates, found.excluded_returned) == (0, 0, 0)
     assert log["best"] is not None
 
 
+@pytest.mark.parametrize("loss", ["level", "vocab"])
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
-    split, model = circle(tiny_world), make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
-    sft = SFT(tuning=tuning, args={**QUICK, "num_train_epochs": 2})
-    recommender, _ = sft.train(model, make_task(tiny_world), split.train, split.valid, tmp_path, seed=0)
+def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tuning: str, loss: str) -> None:
+    split, model = circle(tiny_world.catalog), make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
+    sft = SFT(tuning=tuning, loss=loss, args={**QUICK, "num_train_epochs": 2})
+    recommender, _ = sft.train(
+        model, make_task(tiny_world.catalog, tiny_world.items), split.train, split.valid, tmp_path, seed=0
+    )
     fresh = make_tiny_model(len(make_tiny_tokenizer()), tie_word_embeddings=False)
     add_item_rows(fresh, tiny_world.items, tiny_world.catalog, "text", seed=0)
     ids = torch.from_numpy(tiny_world.items.token_ids)
@@ -88,11 +60,36 @@ def test_a_head_of_its_own_learns_too(tiny_world: TinyWorld, tmp_path: Path, tun
         assert ((after - before).norm(dim=1) > 0).float().mean() > 0.9, part
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_vocab_loss_of_lora_is_plain_cross_entropy(tiny_world: TinyWorld, tmp_path: Path, tied: bool) -> None:
+    """TRL's own loss reads the head past PEFT; value and gradients are those of the whole model nevertheless."""
+    task, split = make_task(tiny_world.catalog, tiny_world.items), circle(tiny_world.catalog)
+    sft = SFT.parse({"tuning": "lora", "loss": "vocab", "lora": {"init_lora_weights": False}, "args": QUICK})
+    model = base_model(tie_word_embeddings=tied)
+    add_item_rows(model, tiny_world.items, tiny_world.catalog, "text", seed=0)
+    rows = training_dataset(task, split.train, packing=True)
+    trainer = RecommenderTrainer(model, sft.config(tmp_path, 0), task, sft, rows, split.valid, Decoding(), True)
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        trainer.model.zero_grad()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    loss, plain = trainer.compute_loss(trainer.model, dict(batch)), trainer.bare_model(**batch).loss
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-5)
+    found, expected = gradients(loss), gradients(plain)
+    assert found.keys() == expected.keys()
+    assert sum("trainable_tokens" in name for name in found) == (1 if tied else 2)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name])
+
+
 def test_the_words_rows_do_not_move(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    split, model = circle(tiny_world), base_model()
+    split, model = circle(tiny_world.catalog), base_model()
     words = model.get_input_embeddings().weight.detach().clone()
     recommender, _ = SFT(args={**QUICK, "num_train_epochs": 1}).train(
-        model, make_task(tiny_world), split.train, split.valid, tmp_path, seed=0
+        model, make_task(tiny_world.catalog, tiny_world.items), split.train, split.valid, tmp_path, seed=0
     )
     after = recommender.model.get_input_embeddings().weight
     assert torch.equal(after[: len(words)], words)
@@ -102,9 +99,14 @@ def test_the_words_rows_do_not_move(tiny_world: TinyWorld, tmp_path: Path) -> No
 def test_a_folder_gives_the_same_answers(tiny_world: TinyWorld, tmp_path: Path) -> None:
     from llmrec.recommenders.llm import LLMRecommender
 
-    split = circle(tiny_world)
+    split = circle(tiny_world.catalog)
     recommender, _ = SFT(args={**QUICK, "num_train_epochs": 1}).train(
-        base_model(), make_task(tiny_world), split.train, split.valid, tmp_path / "work", seed=0
+        base_model(),
+        make_task(tiny_world.catalog, tiny_world.items),
+        split.train,
+        split.valid,
+        tmp_path / "work",
+        seed=0,
     )
     recommender.save_pretrained(tmp_path / "model")
     loaded = LLMRecommender.from_pretrained(tmp_path / "model", device="cpu")
@@ -115,7 +117,7 @@ def test_a_folder_gives_the_same_answers(tiny_world: TinyWorld, tmp_path: Path) 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_killed_run_continues_to_the_same_weights(tiny_world: TinyWorld, tmp_path: Path, tuning: str) -> None:
-    split, task = circle(tiny_world), make_task(tiny_world)
+    split, task = circle(tiny_world.catalog), make_task(tiny_world.catalog, tiny_world.items)
     sft = SFT.parse({"tuning": tuning, "dropout": 0.1, "batch_tokens": 300, "args": {**QUICK, "num_train_epochs": 3}})
 
     def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -149,7 +151,7 @@ def test_settings_of_trl_and_peft_are_checked_by_them(tmp_path: Path) -> None:
 
 def test_packed_and_single_samples_agree_on_the_loss(tiny_world: TinyWorld) -> None:
     """The same history gives the same total loss, position by position, either way."""
-    task = make_task(tiny_world)
+    task = make_task(tiny_world.catalog, tiny_world.items)
     history = np.array([3, 1, 4, 1, 5], np.int32)
     (packed,) = task.packed(history)
     model = tiny_world.model
