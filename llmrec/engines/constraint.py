@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec import artifact
@@ -140,9 +141,8 @@ def served_folder(model: str, revision: str | None = None) -> Path:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     if (folder / "adapter_config.json").exists():
         raise ArtifactError(
-            f"{model} holds an adapter that is not merged into its model. vLLM would serve it without the trained rows "
-            "of the item tokens and say nothing. Merge it first (PEFT's `merge_and_unload`; llmrec itself saves merged "
-            "weights)."
+            f"{model} holds an adapter that is not merged into its model. vLLM drops the trained rows of the item tokens, "
+            "or stops at them. Merge it first (PEFT's `merge_and_unload`; llmrec itself saves merged weights)."
         )
     if not (folder / artifact.ITEM_INDEX).is_dir():
         raise ArtifactError(
@@ -161,10 +161,17 @@ def tokens_of_rows(lists: Sequence[Sequence[int]], width: int) -> tuple[Tensor, 
     return torch.from_numpy(tokens), torch.from_numpy(counts)
 
 
-def scored_rows(scores: Sequence[Any], device: torch.device) -> dict[Normalize, Tensor]:
-    """`item_scores` of each row, by value."""
-    by_kind: dict[Normalize, list[int]] = {}
-    for row, kind in enumerate(scores):
-        if kind is not None:
-            by_kind.setdefault(kind, []).append(row)
-    return {kind: torch.tensor(rows, device=device) for kind, rows in by_kind.items()}
+SCORES: tuple[Normalize, ...] = get_args(Normalize)
+
+
+def score_kind(request: ItemRequest) -> int:
+    """`item_scores` as a number, for arrays: 0 is none."""
+    return 0 if request.scores is None else 1 + SCORES.index(request.scores)
+
+
+def scored_rows(kinds: NDArray[np.int8], device: torch.device) -> dict[Normalize, Tensor]:
+    """The rows of each kind that occurs, out of `score_kind` of every row."""
+    if not kinds.any():
+        return {}
+    rows = {name: np.flatnonzero(kinds == 1 + number) for number, name in enumerate(SCORES)}
+    return {name: torch.from_numpy(which).to(device) for name, which in rows.items() if len(which)}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.engines.constraint import ItemConstraint, scored_rows, tokens_of_rows
+from llmrec.engines.constraint import ItemConstraint, score_kind, scored_rows, tokens_of_rows
 from llmrec.engines.item_requests import ItemRequest, Reach, Reaches, validate
 from llmrec.engines.token_trie import NOWHERE
 from llmrec.errors import DecodingError
@@ -58,12 +58,12 @@ class TrieLogitsProcessorV1(InterfaceV1):
 
     def _begin(self, constraint: ItemConstraint, rows: int) -> None:
         self.constraint, self.device = constraint, constraint.tokens.device
-        self.requests: list[ItemRequest] = [ItemRequest()] * rows
         self.prefixes: list[Sequence[int]] = [()] * rows
         self.outputs: list[list[int]] = [[] for _ in range(rows)]
         self.reach: list[Reach | None] = [None] * rows
         self.nodes = torch.full((rows,), ROOT, dtype=torch.int64)
         self.seen = np.full(rows, UNREAD, np.int64)
+        self.kinds = np.zeros(rows, np.int8)
         self.reaches: Reaches | None = None
         self.scored: dict[Any, Tensor] = {}
 
@@ -93,13 +93,14 @@ class TrieLogitsProcessorV1(InterfaceV1):
             request = ItemRequest.of(params.extra_args)
             self._clear(row)
             self.prefixes[row] = _tail(prompt or (), request.prefix)  # embeddings have no token ids
-            self.requests[row], self.outputs[row], self.reach[row] = request, output, self.constraint.reach(request)
+            self.outputs[row], self.reach[row] = output, self.constraint.reach(request)
+            self.kinds[row] = score_kind(request)
         for one, other, direction in batch_update.moved:
             self._swap(one, other)
             if direction.name != "SWAP":
                 self._clear(one)
         self.reaches = self.constraint.reaches(self.reach[: batch_update.batch_size])
-        self.scored = scored_rows([r.scores for r in self.requests[: batch_update.batch_size]], self.device)
+        self.scored = scored_rows(self.kinds[: batch_update.batch_size], self.device)
 
     def apply(self, logits: Tensor) -> Tensor:
         """See `ItemConstraint.apply`."""
@@ -128,15 +129,16 @@ class TrieLogitsProcessorV1(InterfaceV1):
             self.seen[anew] = np.where(unknown, UNREAD, lengths[anew])
 
     def _clear(self, row: int) -> None:
-        self.requests[row], self.prefixes[row], self.outputs[row], self.reach[row] = ItemRequest(), (), [], None
-        self.nodes[row], self.seen[row] = ROOT, UNREAD
+        self.prefixes[row], self.outputs[row], self.reach[row] = (), [], None
+        self.nodes[row], self.seen[row], self.kinds[row] = ROOT, UNREAD, 0
 
     def _swap(self, one: int, other: int) -> None:
-        columns: tuple[list[Any], ...] = (self.requests, self.prefixes, self.outputs, self.reach)
+        columns: tuple[list[Any], ...] = (self.prefixes, self.outputs, self.reach)
         for values in columns:
             values[one], values[other] = values[other], values[one]
         self.nodes[[one, other]] = self.nodes[[other, one]]
-        self.seen[[one, other]] = self.seen[[other, one]]
+        for numbers in (self.seen, self.kinds):
+            numbers[[one, other]] = numbers[[other, one]]
 
 
 class TrieLogitsProcessorV2(InterfaceV2):
@@ -155,7 +157,7 @@ class TrieLogitsProcessorV2(InterfaceV2):
     def _begin(self, constraint: ItemConstraint, req_states: Any) -> None:
         self.constraint, self.states, self.device = constraint, req_states, constraint.tokens.device
         slots = req_states.max_num_reqs
-        self.scores: list[Any] = [None] * slots
+        self.kinds = np.zeros(slots, np.int8)
         self.reach: list[Reach | None] = [None] * slots
         self.prefix = torch.zeros(slots, dtype=torch.int64)
         self.prefix_there = self.prefix.to(self.device)
@@ -177,7 +179,7 @@ class TrieLogitsProcessorV2(InterfaceV2):
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
         """A request takes a slot, whatever was in it before."""
         request = ItemRequest.of(sampling_params.extra_args)
-        self.scores[req_idx], self.reach[req_idx] = request.scores, self.constraint.reach(request)
+        self.kinds[req_idx], self.reach[req_idx] = score_kind(request), self.constraint.reach(request)
         self.prefix[req_idx] = request.prefix
         self.changed = True
         return True
@@ -198,7 +200,7 @@ class TrieLogitsProcessorV2(InterfaceV2):
         places = start[:, None] + torch.arange(self.constraint.tokens.trie.depth + 1, device=self.device)
         tokens = every[slots[:, None], places.clamp(0, every.shape[1] - 1)].long()
         nodes = self.constraint.tokens.walk(tokens, count).masked_fill(start < 0, NOWHERE)
-        scored = scored_rows([self.scores[slot] for slot in ctx.idx_mapping_np.tolist()], self.device)
+        scored = scored_rows(self.kinds[ctx.idx_mapping_np], self.device)
         return self.constraint.apply(logits, nodes, slots, self.reaches, scored)
 
 
