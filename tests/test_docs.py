@@ -38,7 +38,7 @@ FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"""\]\(([^)\s]+)[^)]*\)|(?:src|href|srcset)=["']([^"'\s]+)""")
 PATH = re.compile(r"`((?:benchmarks|docs|examples|llmrec|model_cards|prompts|recipes|tests|tools)/[\w./-]*)`")
 SHELLS = ("bash", "sh", "shell", "console")
-TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 class Block(NamedTuple):

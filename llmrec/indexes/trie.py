@@ -164,11 +164,12 @@ class Trie:
         leaves = self.level_start[-2]
         return first - leaves, last + 1 - leaves
 
-    def children(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """The children of each node, padded to the widest.
+    def children(self, states: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """The children of each node, padded to the widest, or to `width`.
 
         Args:
-            states: `int64[...]` node numbers.
+            states: `int64[...]` node numbers. width: at least the most children any of them has; a known one, such as
+                `fan_out`, spares a wait for the GPU.
 
         Returns:
             `int64[..., C]` child nodes (their codes are `trie.code[children]`) and `bool[..., C]`, false on padding
@@ -176,7 +177,8 @@ class Trie:
         """
         start, end = self.child_range(states)
         count = end - start
-        width = int(count.max()) if count.numel() else 0
+        if width is None:
+            width = int(count.max()) if count.numel() else 0
         steps = torch.arange(width, device=states.device)
         valid = steps < count[..., None]
         return torch.where(valid, start[..., None] + steps, ROOT), valid
@@ -193,10 +195,19 @@ class Trie:
         Raises:
             DecodingError: a node has no such child. An unknown prefix is never answered by an unconstrained one.
         """
-        found = self._lookup(states, codes) if bool((states < len(self.table)).all()) else self._bisect(states, codes)
+        found = self.find(states, codes)
         if not bool((found >= 0).all()):
             raise DecodingError("a code is not in the trie: no item starts with this prefix.")
         return found
+
+    def find(self, states: Tensor, codes: Tensor) -> Tensor:
+        """`step` for codes that may be any: -1 where a node has no such child.
+
+        On a GPU it does not wait for the device, so that a server can ask at each step.
+        """
+        if states.is_cpu and bool((states < len(self.table)).all()):
+            return self._lookup(states, codes)
+        return self._bisect(states, codes)
 
     def _lookup(self, states: Tensor, codes: Tensor) -> Tensor:
         """The child with each code, -1 where there is none; for upper nodes."""

@@ -1,0 +1,247 @@
+"""Exact constrained top-k on vLLM: the same search over the same trie, with vLLM computing the log-probabilities.
+
+vLLM's own beam search ignores logits processors, so the search stays here (`llmrec.engines.beam`). At each level the
+prefixes of all users go to vLLM in one call, as requests for one token each; their prompts are in its prefix cache, and
+the logits processor gives the log-probability of every child instead of a sample.
+
+    from llmrec.engines.vllm import VLLMEngine
+    engine = VLLMEngine.load("runs/shop")
+    engine.decode([[5, 6, 7]], k=10, beams=20)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec.engines.base import Normalize
+from llmrec.engines.beam import Ranking, search
+from llmrec.engines.bias import ItemBias
+from llmrec.engines.constraint import served_folder
+from llmrec.engines.mask import AllowedItems, NodeMask
+from llmrec.engines.token_trie import TokenTrie
+from llmrec.errors import DecodingError, MissingExtraError
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.trie import ROOT
+from llmrec.types import Ragged, Rows, ScoredItems
+
+PROCESSOR = "llmrec.engines.logits_processor:TrieLogitsProcessor"
+
+CPU_BLOCK = 32
+"""Tokens in a block of the cache on a CPU. Only whole blocks are found again, and vLLM's default there is 128."""
+
+WIDER = 4
+"""How many times the beams a list gets that was not proven."""
+
+
+class Backend(Protocol):
+    """A running vLLM."""
+
+    def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
+        """Answer requests, all at once.
+
+        Args:
+            prompts: `n` lists of token ids. params: `n` `SamplingParams`.
+
+        Returns:
+            `n` of vLLM's `RequestOutput`.
+        """
+        ...
+
+
+class OfflineBackend:
+    """A `vllm.LLM`."""
+
+    def __init__(self, llm: Any) -> None:
+        self.llm = llm
+
+    def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
+        """See `Backend`."""
+        return list(self.llm.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False))
+
+
+class AsyncBackend:
+    """A `vllm.AsyncLLM` on an event loop; for engines that threads of other requests use at the same time.
+
+    Args:
+        llm: the engine. loop: the loop that it runs on, not that of the calling thread.
+    """
+
+    def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.llm, self.loop = llm, loop
+
+    def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
+        """See `Backend`."""
+        return asyncio.run_coroutine_threadsafe(self._all(prompts, params), self.loop).result()
+
+    async def _all(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
+        return await asyncio.gather(*(self._one(ids, how) for ids, how in zip(prompts, params, strict=True)))
+
+    async def _one(self, ids: list[int], how: Any) -> Any:
+        name = f"llmrec-{uuid.uuid4().hex}"
+        return [output async for output in self.llm.generate({"prompt_token_ids": ids}, how, name)][-1]
+
+
+class VLLMEngine:
+    """Decode items with vLLM.
+
+    Args:
+        backend: a vLLM that was started with `settings_for` the same folder.
+        item_tokenizer: the item tokens and trie of that folder.
+    """
+
+    def __init__(self, backend: Backend, item_tokenizer: ItemTokenizer) -> None:
+        self.backend, self.item_tokenizer = backend, item_tokenizer
+        self.tokens = TokenTrie.of(item_tokenizer)
+        self.trie = self.tokens.trie
+
+    @classmethod
+    def load(cls, folder: str | Path, **settings: Any) -> VLLMEngine:
+        """Start vLLM on a model folder.
+
+        Args:
+            settings: further arguments of `vllm.LLM`, such as `dtype` or `gpu_memory_utilization`.
+
+        Raises:
+            MissingExtraError: vLLM is not installed.
+            ArtifactError: it is no model folder, or holds an adapter that is not merged.
+        """
+        require_vllm()
+        from vllm import LLM
+
+        items = ItemTokenizer.load(served_folder(str(folder)))
+        return cls(OfflineBackend(LLM(**{**settings_for(folder, items), **settings})), items)
+
+    def allow(self, rows: Rows) -> AllowedItems:
+        """Candidates for many requests, made once."""
+        return AllowedItems.of(self.trie, rows)
+
+    def decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        k: int,
+        beams: int,
+        normalize: Normalize = "codebook",
+        excluded: Ragged | None = None,
+        candidates: Rows | AllowedItems | None = None,
+        length_penalty: float = 0.0,
+        bias: ItemBias | None = None,
+        most_beams: int = 0,
+    ) -> ScoredItems:
+        """See `Engine.decode`."""
+        if any(len(prompt) == 0 for prompt in prompts):
+            raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
+        if k < 1 or beams < 1:
+            raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
+        allowed = self.allow(candidates) if isinstance(candidates, np.ndarray) else candidates
+        ranking = Ranking(normalize, length_penalty)
+
+        def searched(users: np.ndarray, width: int) -> ScoredItems:
+            closed = None if excluded is None else Ragged.from_lists([excluded[int(user)] for user in users])
+            mask = NodeMask.of(self.trie, self.item_tokenizer.index.codes, len(users), closed, allowed)
+            worth = None if bias is None else bias.of_users(users).on(self.trie, len(users))
+            stepper = VLLMStepper(self.backend, self.tokens, [prompts[int(user)] for user in users], normalize)
+            return search(self.trie, stepper, len(users), k, width, ranking, mask, worth)
+
+        with torch.inference_mode():
+            found = searched(np.arange(len(prompts)), beams)
+            while beams < most_beams and not found.exact.all():
+                beams = min(WIDER * beams, most_beams)
+                users = np.flatnonzero(~found.exact)
+                again = searched(users, beams)
+                found.rows[users], found.scores[users], found.exact[users] = again.rows, again.scores, again.exact
+        return found
+
+
+class VLLMStepper:
+    """The model's side of `beam.search`: every node that is fed is a request whose prompt ends with its code."""
+
+    def __init__(
+        self, backend: Backend, tokens: TokenTrie, prompts: Sequence[Sequence[int]], normalize: Normalize
+    ) -> None:
+        self.backend, self.tokens, self.normalize = backend, tokens, normalize
+        self.prompts = [list(prompt) for prompt in prompts]
+
+    def first(self, children: Tensor, real: Tensor) -> Tensor:
+        """See `Stepper.first`."""
+        root = torch.full(children.shape[:2], ROOT, dtype=torch.int64)
+        return self.extend(root, torch.ones_like(root, dtype=torch.bool), children, real)
+
+    def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """See `Stepper.extend`."""
+        # A single child of a prefix is certain when scores are normalised over children.
+        counts = real.sum(-1)
+        found = torch.where(real, 0.0, -torch.inf)
+        asked = fed & (counts > (1 if self.normalize == "children" else 0))
+        users, paths = asked.nonzero()[:, 0].tolist(), self.tokens.path(nodes[asked])
+        if users:
+            outputs = self.backend(
+                [self.prompts[user] + path for user, path in zip(users, paths, strict=True)],
+                [
+                    _one_step(self.normalize, len(path), count)
+                    for path, count in zip(paths, counts[asked].tolist(), strict=True)
+                ],
+            )
+            found[asked] = self._log_p(outputs, children[asked], real[asked])
+        return found
+
+    def _log_p(self, outputs: list[Any], children: Tensor, real: Tensor) -> Tensor:
+        """`float32[n, C]` out of `n` answers; a child that an answer does not name has no probability left."""
+        size = len(self.tokens.places)
+        said = [output.outputs[0].logprobs for output in outputs]
+        counts = torch.tensor([len(one.token_ids) for one in said])
+        tokens = torch.tensor([token for one in said for token in one.token_ids])
+        log_p = torch.tensor([value for one in said for value in one.logprobs])
+        keys = torch.repeat_interleave(torch.arange(len(said)), counts) * size + tokens
+        wanted = torch.arange(len(said))[:, None] * size + self.tokens.tokens_into(children)
+        keys, order = keys.sort()
+        at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        return torch.where(real & (keys[at] == wanted), log_p[order][at], -torch.inf)
+
+
+@lru_cache(maxsize=4096)
+def _one_step(normalize: Normalize, prefix: int, children: int) -> Any:
+    """Ask for the log-probabilities of all children behind a prefix of so many tokens."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=0,
+        max_tokens=1,
+        logprobs=children,
+        flat_logprobs=True,
+        detokenize=False,
+        extra_args={"item_prefix": prefix, "item_scores": normalize},
+    )
+
+
+def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
+    """Arguments of `vllm.LLM` or `AsyncEngineArgs` that `VLLMEngine` needs for a model folder."""
+    settings: dict[str, Any] = {
+        "model": str(folder),
+        "logits_processors": [PROCESSOR],
+        "logprobs_mode": "processed_logits",
+        "max_logprobs": items.trie.fan_out,
+        "enable_prefix_caching": True,
+    }
+    if not torch.cuda.is_available():
+        settings |= {"block_size": CPU_BLOCK, "enforce_eager": True}
+    return settings
+
+
+def require_vllm() -> None:
+    """Say how to install vLLM where it is not.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingExtraError("vllm", "vllm", "The engine 'vllm'")
