@@ -139,6 +139,7 @@ def load_model(
         raise ArtifactError(f"'{name}' cannot be loaded as a causal language model: {error}") from error
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now
+    keep_soft_cap(model)
     model.config._name_or_path = name
     model.generation_config = GenerationConfig()  # its sampling defaults end here: transformers may refuse to save them
     if layers is not None:
@@ -156,3 +157,15 @@ def keep_first_layers(model: PreTrainedModel, layers: int) -> None:
     model.config.num_hidden_layers = layers
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:layers]
+
+
+def drops_soft_cap(model: PreTrainedModel) -> bool:
+    """Whether the model was trained with capped attention scores (Gemma 2), which `sdpa` silently leaves out."""
+    config = model.config.get_text_config(decoder=True)
+    return getattr(config, "attn_logit_softcapping", None) is not None and config._attn_implementation == "sdpa"
+
+
+def keep_soft_cap(model: PreTrainedModel) -> None:
+    """Give a model with capped attention the implementation that caps; the others keep what they have."""
+    if drops_soft_cap(model):
+        model.set_attn_implementation("eager")

@@ -41,7 +41,7 @@ def grouped_attention(
         `(B, T, H, E)`.
     """
     special = any(others.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
-    if attention_mask is None or dropout or special:
+    if attention_mask is None or attention_mask.shape[1] != 1 or dropout or special:  # Doge has a mask for each head
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )

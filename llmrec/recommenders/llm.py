@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 import llmrec
 from llmrec import artifact, assets
+from llmrec.base_models import keep_soft_cap
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.engines.base import Normalize
@@ -221,6 +222,7 @@ class LLMRecommender:
             raise ArtifactError(
                 f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
             )
+        keep_soft_cap(model)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         task = NextItemTask(PromptTemplate(wording.decode()), catalog, items, max_history)
         return cls(model.eval(), task, decoding)
