@@ -155,3 +155,31 @@ def test_which_machines_need_the_cpu_build(
     monkeypatch.setattr(module, "shutil", SimpleNamespace(which=lambda _: "nvidia-smi" if gpus else None))
     monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=lambda *_, **__: answer))
     assert module.takes_cpu_torch() is cpu
+
+
+def test_the_environment_for_vllm_is_installed_once_from_its_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    spec = importlib.util.spec_from_file_location("llmrec_install_vllm", ROOT / "tools" / "install_vllm.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(module, "VENV", tmp_path)
+    for name in ("VENV", "PYTHON"):
+        monkeypatch.setattr(module.install, name, tmp_path)
+    monkeypatch.setattr(module.install, "make_venv", lambda: None)
+    monkeypatch.setattr(module.install, "pip", lambda *arguments, check=False: calls.append(arguments) or 0)
+    module.main()
+    assert [call[:3] for call in calls[1:]] == [("install", "--no-deps", "-r"), ("install", "--no-deps", "-e")]
+    module.main()
+    assert len(calls) == 3
+
+
+def test_the_list_for_vllm_has_the_torch_of_the_other() -> None:
+    pins = (ROOT / "constraints-vllm.txt").read_text().splitlines()
+    assert TORCH in pins
+    assert not [pin for pin in pins if pin.startswith(("torchvision", "torchaudio", "torchcodec", "nvidia"))]

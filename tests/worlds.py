@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.interactions import Interactions
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.title import TitleIndex
 
 
 def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -61,4 +64,15 @@ def make_tiny_world(item_count: int = 20, sizes: tuple[int, ...] = (4, 3, 5), se
     ids = [f"i{row}" for row in range(item_count)]
     catalog = Catalog(pa.table({"item_id": ids, "title": [f"Title {row}" for row in range(item_count)]}))
     items = ItemTokenizer.bind(make_tiny_tokenizer(), index)
+    return TinyWorld(catalog, index, items, make_tiny_model(len(items.tokenizer), seed))
+
+
+def make_titled_world(titles: list[str], folder: Path, seed: int = 0) -> TinyWorld:
+    """Items written in words, whose codes differ in length and share long beginnings."""
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(len(titles))], "title": titles}))
+    train = Interactions.from_columns(pa.array(["u"]), catalog.items.ids[:1], np.zeros(1, np.int64), catalog.items)
+    index = TitleIndex(tokenizer=str(folder)).build(catalog, train)
+    items = ItemTokenizer.bind(tokenizer, index)
     return TinyWorld(catalog, index, items, make_tiny_model(len(items.tokenizer), seed))

@@ -46,6 +46,11 @@ WIDER = 4
 class Backend(Protocol):
     """A running vLLM."""
 
+    @property
+    def model_config(self) -> Any:
+        """VLLM's `ModelConfig`."""
+        ...
+
     def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
         """Answer requests, all at once.
 
@@ -64,6 +69,11 @@ class OfflineBackend:
     def __init__(self, llm: Any) -> None:
         self.llm = llm
 
+    @property
+    def model_config(self) -> Any:
+        """See `Backend`."""
+        return self.llm.llm_engine.vllm_config.model_config
+
     def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
         """See `Backend`."""
         return list(self.llm.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False))
@@ -78,6 +88,11 @@ class AsyncBackend:
 
     def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.llm, self.loop = llm, loop
+
+    @property
+    def model_config(self) -> Any:
+        """See `Backend`."""
+        return self.llm.vllm_config.model_config
 
     def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
         """See `Backend`."""
@@ -97,9 +112,13 @@ class VLLMEngine:
     Args:
         backend: a vLLM that was started with `settings_for` the same folder.
         item_tokenizer: the item tokens and trie of that folder.
+
+    Raises:
+        DecodingError: vLLM was started with other settings, so its answers would not be scores.
     """
 
     def __init__(self, backend: Backend, item_tokenizer: ItemTokenizer) -> None:
+        _check_settings(backend.model_config, item_tokenizer)
         self.backend, self.item_tokenizer = backend, item_tokenizer
         self.tokens = TokenTrie.of(item_tokenizer)
         self.trie = self.tokens.trie
@@ -235,6 +254,18 @@ def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
     if not torch.cuda.is_available():
         settings |= {"block_size": CPU_BLOCK, "enforce_eager": True}
     return settings
+
+
+def _check_settings(config: Any, items: ItemTokenizer) -> None:
+    wrong = []
+    if PROCESSOR not in (config.logits_processors or ()):
+        wrong.append(f"logits_processors={config.logits_processors} (wanted: [{PROCESSOR!r}])")
+    if config.logprobs_mode != "processed_logits":
+        wrong.append(f"logprobs_mode={config.logprobs_mode!r} (wanted: 'processed_logits')")
+    if 0 <= config.max_logprobs < items.trie.fan_out:
+        wrong.append(f"max_logprobs={config.max_logprobs} (wanted: at least {items.trie.fan_out})")
+    if wrong:
+        raise DecodingError(f"vLLM was started with {', '.join(wrong)}. Start it with `settings_for` the model folder.")
 
 
 def require_vllm() -> None:

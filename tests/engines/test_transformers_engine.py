@@ -5,21 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from brute_force import brute_force
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
+from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world, make_titled_world
 
-from llmrec.data.catalog import Catalog
-from llmrec.data.interactions import Interactions
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
-from llmrec.indexes.title import TitleIndex
 from llmrec.types import Ragged
 
 TOLERANCE = 1e-4  # float32, nats
@@ -106,17 +102,6 @@ def test_the_model_is_left_in_the_mode_it_was_in(tiny_world: TinyWorld) -> None:
     tiny_world.model.eval()
 
 
-def titled_world(titles: list[str], folder: Path, seed: int = 0) -> TinyWorld:
-    """Items written in words, whose codes differ in length and share long beginnings."""
-    tokenizer = make_tiny_tokenizer()
-    tokenizer.save_pretrained(folder)
-    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(len(titles))], "title": titles}))
-    train = Interactions.from_columns(pa.array(["u"]), catalog.items.ids[:1], np.zeros(1, np.int64), catalog.items)
-    index = TitleIndex(tokenizer=str(folder)).build(catalog, train)
-    items = ItemTokenizer.bind(tokenizer, index)
-    return TinyWorld(catalog, index, items, make_tiny_model(len(items.tokenizer), seed))
-
-
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7])
 @pytest.mark.parametrize("normalize", ["codebook", "children", "vocab"])
 @settings(max_examples=8, deadline=None)
@@ -133,7 +118,7 @@ def test_titles_equal_brute_force(
     beams: int,
     data: st.DataObject,
 ) -> None:
-    world = titled_world(titles, tmp_path_factory.mktemp("titles"))
+    world = make_titled_world(titles, tmp_path_factory.mktemp("titles"))
     count = len(titles)
     excluded = [data.draw(st.sets(st.integers(0, count - 1))) for _ in PROMPTS]
     k = data.draw(st.integers(1, count + 1))
@@ -161,7 +146,7 @@ def test_a_run_is_one_pass_and_certain_ones_are_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, normalize: str, passes: list[int]
 ) -> None:
     """`abcdef` and `xyz`: after the prompt (20 tokens) one pass of 6 + 3 letters scores both."""
-    world = titled_world(["abcdef", "xyz"], tmp_path)
+    world = make_titled_world(["abcdef", "xyz"], tmp_path)
     widths = []
     decoder = world.model.get_decoder()
     forward = decoder.forward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import TinyWorld, make_tiny_world
+from worlds import TinyWorld, make_tiny_world, make_titled_world
 
 import llmrec.engines.vllm as engine_module
 from llmrec.engines.bias import ItemBias
@@ -28,6 +29,7 @@ class OneStep:
 
     def __init__(self, world: TinyWorld) -> None:
         self.world, self.calls = world, 0
+        self.model_config = SimpleNamespace(**settings_for("folder", world.items))
 
     def __call__(self, prompts: list[list[int]], params: list[SimpleNamespace]) -> list[SimpleNamespace]:
         self.calls += 1
@@ -76,6 +78,28 @@ def test_it_equals_the_embedded_engine(
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_array_equal(found.exact, expected.exact)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7])
+@pytest.mark.parametrize("normalize", ["codebook", "children", "vocab"])
+def test_titles_too(tmp_path: Path, normalize: str, length_penalty: float) -> None:
+    """Codes of different lengths in the words of the base vocabulary, two of them alike, with runs without a branch."""
+    world = make_titled_world(["abcdef", "abcxyz", "b", "bb", "bbbbbb", "xyz", "xyz"], tmp_path)
+    found = VLLMEngine(OneStep(world), world.items).decode(PROMPTS, 7, 4, normalize, length_penalty=length_penalty)
+    expected = TransformersEngine(world.model, world.items).decode(
+        PROMPTS, 7, 4, normalize, length_penalty=length_penalty
+    )
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=5e-4)
+    np.testing.assert_array_equal(found.exact, expected.exact)
+
+
+def test_a_vllm_with_other_settings_is_refused(tiny_world: TinyWorld) -> None:
+    backend = OneStep(tiny_world)
+    backend.model_config = SimpleNamespace(logits_processors=None, logprobs_mode="raw_logprobs", max_logprobs=2)
+    said = r"logits_processors=None .* logprobs_mode='raw_logprobs' .* max_logprobs=2 \(wanted: at least 4\)"
+    with pytest.raises(DecodingError, match=said):
+        VLLMEngine(backend, tiny_world.items)
 
 
 def test_a_level_is_one_call_for_all_users() -> None:
