@@ -136,6 +136,16 @@ def transported(latents: Vectors, codebooks: Sequence[Vectors], plain: Codes) ->
     return codes
 
 
+def at_level(residuals: Vectors, codebooks: Sequence[Vectors], level: int, size: int) -> tuple[Vectors, Vectors]:
+    """What is left of the items on a level, and its codebook.
+
+    Behind the last codebook come digits: everything there is nearest to 0, then 1, ..., `size - 1`.
+    """
+    if level < len(codebooks):
+        return residuals, codebooks[level]
+    return np.zeros((len(residuals), 1), np.float32), np.sqrt(np.arange(size, dtype=np.float32))[:, None]
+
+
 def free_codes(latents: Vectors, codebooks: Sequence[Vectors], taken: Codes, level_sizes: Sequence[int]) -> Codes:
     """Codes for items that come later: as `nearest_free`, but the codes in `taken` stay where they are.
 
@@ -171,11 +181,7 @@ def _descend(
     for level, size in enumerate(sizes):
         prefixes = group_ids(np.vstack([taken[:, :level], codes[:, :level]]))
         of_taken, of_new = prefixes[: len(taken)], prefixes[len(taken) :]
-        if level < len(codebooks):
-            codebook = codebooks[level]
-        else:  # digits: every item is nearest to 0, then 1, ...
-            residuals = np.zeros((len(latents), 1), np.float32)
-            codebook = np.sqrt(np.arange(size, dtype=np.float32))[:, None]
+        residuals, codebook = at_level(residuals, codebooks, level, size)
         occupied = of_taken * size + taken[:, level]
         wishes = None
         if plain is not None:  # below another prefix the plain code says nothing

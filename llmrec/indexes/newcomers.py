@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.indexes.collisions import group_ids
+from llmrec.indexes.collisions import at_level, group_ids
 from llmrec.indexes.kmeans import squared_distances
 
 BLOCK = 16384
@@ -52,17 +52,13 @@ def _stand_ins(latents: Vectors, codebooks: Sequence[Vectors], codes: Codes, tra
         wanted, of_new = np.unique(prefixes[len(trained) :], return_inverse=True)
         of_trained = np.searchsorted(wanted, prefixes[: len(trained)]).clip(max=len(wanted) - 1)
         asked = wanted[of_trained] == prefixes[: len(trained)]
-        digits = level >= len(codebooks)
-        size = int(trained[:, level].max()) + 1 if digits else len(codebooks[level])
+        residuals, codebook = at_level(residuals, codebooks, level, int(trained[:, level].max()) + 1)
+        size = len(codebook)
         there = np.zeros((len(wanted), size), bool)
         there[of_trained[asked], trained[asked, level]] = True
-        costs = np.broadcast_to(np.arange(size, dtype=np.float32), (len(codes), size))
-        if not digits:
-            costs = squared_distances(residuals, codebooks[level])
-        nearest = np.where(there[of_new], costs, np.inf).argmin(axis=1)
+        nearest = np.where(there[of_new], squared_distances(residuals, codebook), np.inf).argmin(axis=1)
         own = codes[:, level]
         on_own_way &= (own < size) & there[of_new, own.clip(max=size - 1)]
         found[:, level] = np.where(on_own_way, own, nearest)
-        if not digits:
-            residuals = residuals - codebooks[level][found[:, level]]
+        residuals = residuals - codebook[found[:, level]]
     return found
