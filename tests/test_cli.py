@@ -7,13 +7,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from answer import Answer, Command
 from pyarrow import parquet
 from toy_run import make_base_model, write_recipe
 
@@ -25,19 +24,6 @@ from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.markov import Markov
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out.splitlines()[-1])
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture

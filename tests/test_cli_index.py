@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from answer import Answer, Command
 from toy_run import make_base_model, write_recipe
 
 from llmrec import cli, cli_index
@@ -20,19 +20,6 @@ from llmrec.indexes.export import Format
 from llmrec.indexes.provenance import items_digest
 from llmrec.pipeline.run import load_split, plan
 from llmrec.recipe import load_recipe
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,9 @@ The score of a code is the sum of its levels' log-probabilities, so a prefix is 
 That gives a proof: if no prefix that was cut scored above the k-th item found, the list is the true top k.
 
 Codes may differ in length. A code that is complete leaves the beams for the list of found items, and a run (see
-`llmrec.indexes.trie`) is followed to its end in one step, whatever its length.
+`llmrec.indexes.trie`) is followed to its end in one step, whatever its length. Where all codes are equally long, beams
+are compared level by level, as in every other beam search; following runs there would save no pass, because other beams
+need every level.
 """
 
 from __future__ import annotations
@@ -91,6 +93,7 @@ def search(
     scores = torch.zeros(users, 1, device=device)
     children, real = trie.children(torch.full((users, 1), ROOT, dtype=torch.int64, device=device))
     log_p = stepper.first(children, real)
+    longest_run = 0 if trie.equal_lengths and ranking.normalize != "children" else trie.longest_run
     while True:
         nodes = children.flatten(1)  # (B, K * C)
         is_open = (real & mask.open_nodes(children)).flatten(1)
@@ -111,7 +114,7 @@ def search(
         best_cut = torch.maximum(best_cut, ranking.keys(_left_out(totals, chosen), trie.depth))
         kept = totals.gather(1, chosen) > -torch.inf  # (B, K)
         scores = said_so_far.gather(1, chosen)
-        steps = _steps(trie, nodes.gather(1, chosen).masked_fill(~kept, ROOT), kept)
+        steps = _steps(trie, nodes.gather(1, chosen).masked_fill(~kept, ROOT), kept, longest_run)
         below, is_child = trie.children(steps.nodes)  # (B, T, C)
         said = stepper.extend(steps.nodes, steps.fed, below, is_child)
         # Along a run there is one child, whose log-probability is added; the last node fed has the next choices.
@@ -138,10 +141,10 @@ class Steps:
     last_of_beam: Tensor
 
 
-def _steps(trie: Trie, nodes: Tensor, kept: Tensor) -> Steps:
+def _steps(trie: Trie, nodes: Tensor, kept: Tensor, longest_run: int) -> Steps:
     """The nodes `int64[B, K]` with their runs; a leaf at the end of a run need not be fed, only scored."""
     chain, valid, here = [nodes], [kept], nodes
-    for _ in range(trie.longest_run):
+    for _ in range(longest_run):
         start, end = trie.child_range(here)
         goes_on = valid[-1] & (end - start == 1)
         here = torch.where(goes_on, start, here)

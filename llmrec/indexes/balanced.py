@@ -23,7 +23,7 @@ from llmrec.indexes.kmeans import (
     nearest,
     sample_of,
 )
-from llmrec.indexes.placement import rank_within
+from llmrec.indexes.placement import settle
 
 
 def balanced_kmeans(
@@ -56,20 +56,16 @@ def balanced_kmeans(
 
 
 def even_labels(points: Points, centroids: Points) -> NDArray[np.int32]:
-    """A near centroid for every point, `int32[N]`, none for more than `ceil(N / K)` points.
+    """A near centroid for every point, `int32[N]`, none for more than `ceil(N / K)` points; see `settle`.
 
-    Rounds in which every point without a place asks for its nearest centroid with room; of those that ask for one, the
-    closest get it. Equal distances go by row order. Memory beside the points is a chunk of distances, as in `nearest`.
+    Memory beside the points is a chunk of distances, as in `nearest`, and the points that got none in the first round.
     """
-    room = np.full(len(centroids), -(-len(points) // len(centroids)))
-    labels = np.zeros(len(points), np.int32)
-    waiting, seekers = np.arange(len(points)), points
-    while waiting.size:  # each round fills a centroid, or is the last
-        open_ones = np.flatnonzero(room)
-        labels_of_open, distances = nearest(seekers, centroids[open_ones])
-        wishes = open_ones[labels_of_open]
-        accepted = rank_within(wishes, distances) < room[wishes]
-        labels[waiting[accepted]] = wishes[accepted]
-        room -= np.bincount(wishes[accepted], minlength=len(room))
-        waiting, seekers = waiting[~accepted], seekers[~accepted]
-    return labels
+    room = np.full((1, len(centroids)), -(-len(points) // len(centroids)))
+
+    def nearest_open(waiting: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        open_ones = np.flatnonzero(room[0])
+        seekers = points if len(waiting) == len(points) else points[waiting]  # no copy of all
+        labels, distances = nearest(seekers, centroids[open_ones])
+        return open_ones[labels], distances
+
+    return settle(np.zeros(len(points), np.int64), room, nearest_open)

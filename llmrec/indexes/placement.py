@@ -5,6 +5,8 @@ Vectorised for millions of points: the unplaced ones are handled in blocks, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
@@ -16,6 +18,7 @@ BLOCK = 16384
 
 Codes = NDArray[np.int32]
 Vectors = NDArray[np.float32]
+Ask = Callable[[NDArray[np.int64]], tuple[NDArray[np.integer], NDArray[np.float32]]]
 
 
 def place(
@@ -55,8 +58,7 @@ def place(
         slots = block[:, None] * k + np.arange(k)
         room = capacity - _count_of(slots, there, counts)  # (prefixes of the block, K)
         np.subtract.at(room, (np.searchsorted(block, prefixes[stay]), labels[stay]), 1)
-        costs = squared_distances(points[move], codebook)
-        labels[move] = _fill(costs, np.searchsorted(block, prefixes[move]), room)
+        labels[move] = _fill(squared_distances(points[move], codebook), np.searchsorted(block, prefixes[move]), room)
     return labels
 
 
@@ -80,23 +82,39 @@ def _between(rows: NDArray[np.int64], prefixes: NDArray[np.int64], first: int, l
 
 
 def _fill(distances: NDArray[np.float32], groups: NDArray[np.int64], room: NDArray[np.int64]) -> Codes:
-    """Rounds in which every point asks for its nearest code with room; of those that ask for one, the closest get it.
+    """A code for every point by its distances `float32[M, K]`; see `settle`."""
 
-    Args:
-        distances: `float32[M, K]`.
-        groups: `int64[M]`, rows of `room`.
-        room: `int64[G, K]`, free places; used up.
-    """
-    k = room.shape[1]
-    labels = np.zeros(len(distances), np.int32)
-    waiting = np.arange(len(distances))
-    while waiting.size:  # each round fills at least one place in every group that still waits
+    def nearest_open(waiting: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         costs = np.where(room[groups[waiting]] > 0, distances[waiting], np.inf)
         wishes = costs.argmin(axis=1)
-        slots = groups[waiting] * k + wishes
-        accepted = rank_within(slots, costs[np.arange(len(wishes)), wishes]) < room.ravel()[slots]
+        return wishes, costs[np.arange(len(wishes)), wishes]
+
+    return settle(groups, room, nearest_open)
+
+
+def settle(groups: NDArray[np.int64], room: NDArray[np.int64], nearest_open: Ask) -> Codes:
+    """Rounds in which every point without a place asks for one; of those that ask for the same, the closest get it.
+
+    Equal distances go by row order.
+
+    Args:
+        groups: `int64[N]`, rows of `room`.
+        room: `int64[G, K]`, contiguous: free places, enough for the points; used up.
+        nearest_open: for the points that still wait (`int64[M]`, ascending; all in the first round) the nearest code
+            with room in `room` as it is then, and the distance.
+
+    Returns:
+        `int32[N]`, the code of every point.
+    """
+    labels = np.zeros(len(groups), np.int32)
+    waiting = np.arange(len(groups))
+    places = room.reshape(-1)  # the same memory
+    while waiting.size:  # each round fills at least one place in every group that still waits
+        wishes, distances = nearest_open(waiting)
+        slots = groups[waiting] * room.shape[1] + wishes
+        accepted = rank_within(slots, distances) < places[slots]
         labels[waiting[accepted]] = wishes[accepted]
-        np.subtract.at(room, (groups[waiting[accepted]], wishes[accepted]), 1)
+        np.subtract.at(places, slots[accepted], 1)
         waiting = waiting[~accepted]
     return labels
 

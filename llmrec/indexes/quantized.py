@@ -48,6 +48,28 @@ class Quantizer(NamedTuple):
     codes: Codes | None = None
 
 
+class SavedState(NamedTuple):
+    """What an index keeps for items that come later, in the parts that `build` put together.
+
+    Args:
+        space: of the encoders. quantizer: what `latents` needs. codebooks: one `float32[K, E]` a level.
+    """
+
+    space: State
+    quantizer: State
+    codebooks: list[Vectors]
+
+    @classmethod
+    def of(cls, state: State) -> SavedState:
+        """Take the state of an index apart."""
+        parts: dict[str, State] = {"space": {}, "quantizer": {}, "codebook": {}}
+        for name, value in state.items():
+            part, _, key = name.partition(".")
+            parts[part][key] = value
+        books = parts["codebook"]
+        return cls(parts["space"], parts["quantizer"], [books[str(level)] for level in range(len(books))])
+
+
 class QuantizedIndex(Component):
     """Codes from item texts, and from behaviour where asked, by a quantizer.
 
@@ -116,14 +138,10 @@ class QuantizedIndex(Component):
         Raises:
             RecipeError: there are no free codes beside trained items.
         """
-        parts: dict[str, State] = {"space": {}, "quantizer": {}, "codebook": {}}
-        for name, value in index.state.items():
-            part, _, key = name.partition(".")
-            parts[part][key] = value
-        codebooks = [parts["codebook"][str(level)] for level in range(len(parts["codebook"]))]
-        latents = self.latents(self._space().encode(catalog, parts["space"]), parts["quantizer"])
+        saved = SavedState.of(index.state)
+        latents = self.latents(self._space().encode(catalog, saved.space), saved.quantizer)
         trained, new = latents[: len(index.trained)], latents[len(index) :]
-        codes, stand_ins = stand_beside(new, trained, codebooks, index.codes, index.level_sizes)
+        codes, stand_ins = stand_beside(new, trained, saved.codebooks, index.codes, index.level_sizes)
         return index.grown(codes, catalog, stand_ins)
 
     def _space(self) -> ItemSpace:

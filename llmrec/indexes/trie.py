@@ -58,6 +58,7 @@ class Trie:
             seen; None where there is no such item.
         fan_out: most children of a node.
         longest_run: most steps from a node to its `run_end`.
+        equal_lengths: whether every code has as many levels.
     """
 
     first_child: Tensor
@@ -70,6 +71,7 @@ class Trie:
     stand_in: Tensor | None
     fan_out: int
     longest_run: int
+    equal_lengths: bool
 
     @classmethod
     def of(cls, index: ItemIndex) -> Trie:
@@ -90,6 +92,7 @@ class Trie:
             None,
             built.fan_out,
             built.longest_run,
+            built.equal_lengths,
         )
         if index.stand_ins is None:
             return trie

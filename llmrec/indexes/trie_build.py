@@ -28,6 +28,7 @@ class TrieArrays(NamedTuple):
     item_spans: NDArray[np.int32] | None
     fan_out: int
     longest_run: int
+    equal_lengths: bool
 
 
 def build_arrays(codes: NDArray[np.int32], level_sizes: tuple[int, ...]) -> TrieArrays:
@@ -69,6 +70,7 @@ def build_arrays(codes: NDArray[np.int32], level_sizes: tuple[int, ...]) -> Trie
         None if len(starts) == items else np.concatenate(spans).astype(np.int32),
         int(np.diff(children).max(initial=0)),
         _longest_run(first_child, level_start),
+        items == 0 or int(codes.min()) != END,
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.fsq import FiniteScalars, FSQIndex, grids
-from llmrec.indexes.quantized import Vectors, residual_codes
+from llmrec.indexes.quantized import SavedState, Vectors, residual_codes
 
 TFIDF = {"kind": "tfidf", "dimensions": 32}
 FAST = {"encoder": TFIDF, "groups": [[4, 3], [5, 2]], "hidden": [32], "steps": 200, "batch_size": 64}
@@ -134,10 +134,9 @@ def test_what_is_saved_encodes_as_what_was_trained(tmp_path: Path) -> None:
     indexer = FSQIndex.parse(FAST)
     index = indexer.build(world.catalog, world.train)
     index.save(tmp_path)
-    saved = ItemIndex.load(tmp_path).state
-    state = {name.removeprefix("quantizer."): value for name, value in saved.items() if name.startswith("quantizer.")}
+    saved = SavedState.of(ItemIndex.load(tmp_path).state)
     vectors = indexer._space().fit(world.catalog, world.train).vectors
-    latents = indexer.latents(vectors, state)
+    latents = indexer.latents(vectors, saved.quantizer)
     np.testing.assert_array_equal(rounded(latents, [[4, 3], [5, 2]]), index.codes[:, :2])
     np.testing.assert_array_equal(latents, indexer.fit_quantizer(vectors).latents)
 

@@ -11,7 +11,7 @@ from contracts.index_contract import clustered_world
 from llmrec.errors import RecipeError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.provenance import level_usage
-from llmrec.indexes.quantized import Vectors, residual_codes
+from llmrec.indexes.quantized import SavedState, Vectors, residual_codes
 from llmrec.indexes.rqvae import ResidualQuantizer, RQVAEIndex, Update
 
 TFIDF = {"kind": "tfidf", "dimensions": 32}
@@ -169,14 +169,13 @@ def test_what_is_saved_encodes_as_what_was_trained(tmp_path: Path) -> None:
     indexer = RQVAEIndex.parse({**FAST, "levels": [8, 4]})
     index = indexer.build(world.catalog, world.train)
     index.save(tmp_path)
-    saved = ItemIndex.load(tmp_path).state
-    state = {name.removeprefix("quantizer."): value for name, value in saved.items() if name.startswith("quantizer.")}
+    saved = SavedState.of(ItemIndex.load(tmp_path).state)
     vectors = indexer._space().fit(world.catalog, world.train).vectors
-    latents = indexer.latents(vectors, state)
-    codes, _ = residual_codes(latents, [saved["codebook.0"], saved["codebook.1"]])
+    latents = indexer.latents(vectors, saved.quantizer)
+    codes, _ = residual_codes(latents, saved.codebooks)
     np.testing.assert_array_equal(codes, index.codes[:, :2])
     np.testing.assert_array_equal(latents, indexer.fit_quantizer(vectors).latents)
-    np.testing.assert_allclose(indexer.latents(vectors[7:8], state), latents[7:8], atol=1e-5)
+    np.testing.assert_allclose(indexer.latents(vectors[7:8], saved.quantizer), latents[7:8], atol=1e-5)
 
 
 def test_the_seed_matters() -> None:
