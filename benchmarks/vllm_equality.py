@@ -5,7 +5,8 @@
 
 SmolLM2-135M gets rows for the codes of random items (no training: what matters is that both engines compute the same).
 First both recommend to the same users. Then one vLLM answers sampled completions, 16 requests at a time with several
-samples each, all kinds of item arguments, and some requests given up midway; every sample is checked. Speed is not measured here.
+samples each, all kinds of item arguments, and some requests given up midway; every sample is checked. Speed is not
+measured here.
 """
 
 from __future__ import annotations
