@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from llmrec.engines.base import Normalize
-from llmrec.engines.mask import NodeMask
+from llmrec.engines.mask import NodeMask, is_among
 from llmrec.errors import did_you_mean
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.types import Ragged, Rows
@@ -152,8 +152,5 @@ class Reaches:
     def open_nodes(self, slots: Tensor, nodes: Tensor) -> Tensor:
         """`bool[B, C]`: whether the requests in slots `int64[B]` may enter nodes `int64[B, C]`."""
         kinds = self.kinds[slots][:, None]
-        if not len(self.keys):
-            return (kinds != 2).expand(nodes.shape)
-        wanted = slots[:, None] * self.size + nodes
-        found = self.keys[torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)] == wanted
+        found = is_among(self.keys, slots[:, None] * self.size + nodes)
         return (kinds == 0) | (found == (kinds == 2))

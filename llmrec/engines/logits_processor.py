@@ -45,7 +45,14 @@ UNREAD = -2
 """In place of a number of tokens read: all of them must be read again."""
 
 
-class TrieLogitsProcessorV1(InterfaceV1):
+class _Validating:
+    @classmethod
+    def validate_params(cls, sampling_params: Any) -> None:
+        """Refuse arguments that cannot be used, before the request is accepted."""
+        validate(sampling_params)
+
+
+class TrieLogitsProcessorV1(_Validating, InterfaceV1):
     """For model runner V1: rows change places between steps, and generated tokens come as Python lists.
 
     A row that has one token more than at the last step takes one step in the trie, all such rows at once. Any other row
@@ -73,11 +80,6 @@ class TrieLogitsProcessorV1(InterfaceV1):
         made = cls.__new__(cls)
         made._begin(constraint, rows)
         return made
-
-    @classmethod
-    def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse arguments that cannot be used, before the request is accepted."""
-        validate(sampling_params)
 
     def is_argmax_invariant(self) -> bool:
         """No: it forbids tokens."""
@@ -141,7 +143,7 @@ class TrieLogitsProcessorV1(InterfaceV1):
             numbers[[one, other]] = numbers[[other, one]]
 
 
-class TrieLogitsProcessorV2(InterfaceV2):
+class TrieLogitsProcessorV2(_Validating, InterfaceV2):
     """For model runner V2: a request keeps its slot, and all tokens are on the device.
 
     Nothing is remembered between steps: each step walks from the root along the tokens of the code so far, at most as
@@ -171,11 +173,6 @@ class TrieLogitsProcessorV2(InterfaceV2):
         made._begin(constraint, req_states)
         return made
 
-    @classmethod
-    def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse arguments that cannot be used, before the request is accepted."""
-        validate(sampling_params)
-
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
         """A request takes a slot, whatever was in it before."""
         request = ItemRequest.of(sampling_params.extra_args)
@@ -204,18 +201,13 @@ class TrieLogitsProcessorV2(InterfaceV2):
         return self.constraint.apply(logits, nodes, slots, self.reaches, scored)
 
 
-class TrieLogitsProcessor(InterfaceV1, InterfaceV2):
+class TrieLogitsProcessor(_Validating, InterfaceV1, InterfaceV2):
     """What vLLM is given: either interface takes it for its own, and making one makes the class that fits."""
 
     def __new__(cls, vllm_config: Any, device_or_states: Any, *pinned: bool) -> Any:
         """Model runner V1 passes three arguments, V2 two."""
         kind: Any = TrieLogitsProcessorV1 if pinned else TrieLogitsProcessorV2
         return kind(vllm_config, device_or_states, *pinned)
-
-    @classmethod
-    def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse arguments that cannot be used, before the request is accepted."""
-        validate(sampling_params)
 
 
 def _tail(prompt: Sequence[int], count: int) -> Sequence[int]:

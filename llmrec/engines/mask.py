@@ -97,8 +97,12 @@ class NodeMask:
 
 def _contains(keys: Tensor, values: Tensor, size: int) -> Tensor:
     """Whether `b * size + values[b, ...]` is among the sorted keys."""
-    if not len(keys):
-        return torch.zeros_like(values, dtype=torch.bool)
     user = torch.arange(len(values), device=values.device).view(-1, *[1] * (values.dim() - 1))
-    wanted = user * size + values
+    return is_among(keys, user * size + values)
+
+
+def is_among(keys: Tensor, wanted: Tensor) -> Tensor:
+    """`bool[...]`: whether each of `int64[...]` is among the sorted keys."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
     return keys[torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)] == wanted

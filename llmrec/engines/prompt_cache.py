@@ -54,7 +54,8 @@ class PromptCache:
     def known(self, prompts: Sequence[Sequence[int]]) -> Known | None:
         """The longest known beginning of each prompt, at most all but its last token; None where it is too little."""
         self._forget_if_changed()
-        found = [self._longest(tuple(prompt)) for prompt in prompts]
+        lengths = sorted(set(map(len, self._prompts)), reverse=True)
+        found = [self._longest(tuple(prompt), lengths) for prompt in prompts]
         if sum(length for length, _ in found) < WORTHWHILE * sum(map(len, prompts)):
             return None
         return Known([length for length, _ in found], [layers for _, layers in found])
@@ -75,13 +76,18 @@ class PromptCache:
                 for layer in cache.layers
             ]
             self._prompts.move_to_end(tuple(prompt))
-        while self._prompts and self.tokens > self.most_tokens:
-            self._prompts.popitem(last=False)
+        tokens = self.tokens
+        while tokens > self.most_tokens:
+            tokens -= len(self._prompts.popitem(last=False)[0])
 
-    def _longest(self, prompt: Ids) -> tuple[int, Layers | None]:
-        """Tokens known, at most all but the last, and their keys and values."""
-        for length in sorted({min(len(ids), len(prompt)) for ids in self._prompts}, reverse=True):
-            if (layers := self._prompts.get(prompt[:length])) is not None:
+    def _longest(self, prompt: Ids, lengths: Sequence[int]) -> tuple[int, Layers | None]:
+        """Tokens known, at most all but the last, and their keys and values.
+
+        Args:
+            lengths: those of the prompts that are kept, longest first.
+        """
+        for length in lengths:
+            if length <= len(prompt) and (layers := self._prompts.get(prompt[:length])) is not None:
                 self._prompts.move_to_end(prompt[:length])
                 return min(length, len(prompt) - 1), layers
         length = len(self.shared)

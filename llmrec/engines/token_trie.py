@@ -20,21 +20,41 @@ NOWHERE = -1
 
 
 @dataclass(frozen=True)
-class TokenTrie:
+class EdgeTokens:
     """A trie and the tokens on its edges.
 
     Args:
         trie: the valid codes. token_ids: `int64[T]`, all tokens of codes, codebook by codebook.
-        places: `int64[vocabulary]`, where a token stands in `token_ids`, -1 for words.
-        book_of_level: `int64[L]`. book_starts, book_sizes: `int64[books]`, where each codebook stands in `token_ids`.
-        books: the token ids of each codebook. end: the token that ends a text.
+        book_of_level: `int64[L]`. book_starts: `int64[books]`, where each codebook begins in `token_ids`.
     """
 
     trie: Trie
     token_ids: Tensor
-    places: Tensor
     book_of_level: Tensor
     book_starts: Tensor
+
+    @classmethod
+    def of(cls, items: ItemTokenizer, device: torch.device | str = "cpu") -> EdgeTokens:
+        """For an item tokenizer."""
+        arrays = (items.token_ids, items.book_of_level, items.book_starts)
+        return EdgeTokens(items.trie.to(device), *(torch.from_numpy(array).to(device) for array in arrays))
+
+    def tokens_into(self, nodes: Tensor) -> Tensor:
+        """`int64[...]`: the token on the edge into each node; any for the root."""
+        books = self.book_of_level[(self.trie.depths(nodes) - 1).clamp(min=0)]
+        return self.token_ids[self.book_starts[books] + self.trie.code[nodes].long().clamp(min=0)]
+
+
+@dataclass(frozen=True)
+class TokenTrie(EdgeTokens):
+    """With what reads tokens that may be any.
+
+    Args:
+        places: `int64[vocabulary]`, where a token stands in `token_ids`, -1 for words.
+        book_sizes: `int64[books]`. books: the token ids of each codebook. end: the token that ends a text.
+    """
+
+    places: Tensor
     book_sizes: Tensor
     books: tuple[Tensor, ...]
     end: int
@@ -51,12 +71,10 @@ class TokenTrie:
             raise ArtifactError(
                 "the tokenizer has no eos_token, so nothing could end an item's code. Set one in tokenizer_config.json."
             )
+        edges = EdgeTokens.of(items, device)
         return cls(
-            items.trie.to(device),
-            torch.from_numpy(items.token_ids).to(device),
+            *(edges.trie, edges.token_ids, edges.book_of_level, edges.book_starts),
             items.places(device),
-            torch.from_numpy(items.book_of_level).to(device),
-            torch.from_numpy(items.book_starts).to(device),
             torch.tensor([len(book) for book in items.codebooks], device=device),
             tuple(torch.from_numpy(book).to(device) for book in items.codebooks),
             int(end),
@@ -66,11 +84,6 @@ class TokenTrie:
     def device(self) -> torch.device:
         """Where it lives."""
         return self.trie.code.device
-
-    def tokens_into(self, nodes: Tensor) -> Tensor:
-        """`int64[...]`: the token on the edge into each node; any for the root."""
-        books = self.book_of_level[(self.trie.depths(nodes) - 1).clamp(min=0)]
-        return self.token_ids[self.book_starts[books] + self.trie.code[nodes].long().clamp(min=0)]
 
     def path(self, nodes: Tensor) -> list[list[int]]:
         """The tokens on the way from the root to each of `int64[n]` nodes."""

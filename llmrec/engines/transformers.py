@@ -11,29 +11,27 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.engines.base import Normalize
-from llmrec.engines.beam import Ranking, search
+from llmrec.engines.beam import Ranking
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.head import LevelHead
-from llmrec.engines.mask import AllowedItems, NodeMask
+from llmrec.engines.mask import AllowedItems
 from llmrec.engines.normalize import log_probabilities
 from llmrec.engines.prefill import Prefill, prefill
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.support import check_length, check_model
+from llmrec.engines.token_trie import EdgeTokens
+from llmrec.engines.top_k import check_request, top_k
 from llmrec.engines.tree_attention import added, tree_attention
-from llmrec.errors import DecodingError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
-from llmrec.indexes.trie import Trie
 from llmrec.types import Ragged, Rows, ScoredItems
 
 LOGITS_AT_ONCE = 2**25
 """Logits (128 MB of float32) that are computed at once; a title's vocabulary has thousands of rows."""
-
-WIDER = 4
-"""How many times the beams a list gets that was not proven."""
 
 
 class TransformersEngine:
@@ -59,7 +57,8 @@ class TransformersEngine:
         check_model(model)
         self.model = model
         self.item_tokenizer = item_tokenizer
-        self.trie = item_tokenizer.trie.to(model.device)
+        self.tokens = EdgeTokens.of(item_tokenizer, model.device)
+        self.trie = self.tokens.trie
         self.prompts = PromptCache(model, shared_prompt, cached_tokens)
 
     def allow(self, rows: Rows) -> AllowedItems:
@@ -79,64 +78,46 @@ class TransformersEngine:
         most_beams: int = 0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
-        if any(len(prompt) == 0 for prompt in prompts):
-            raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
-        if k < 1 or beams < 1:
-            raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
+        check_request(prompts, k, beams)
         check_length(self.model, max(map(len, prompts), default=0), self.item_tokenizer.levels)
-        allowed = self.allow(candidates) if isinstance(candidates, np.ndarray) else candidates
-        ranking = Ranking(normalize, length_penalty)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
                 done = prefill(self.model, prompts, self.prompts)
-                users = np.arange(len(prompts))
-                found = self._search(done, users, k, beams, ranking, excluded, allowed, bias)
-                while beams < most_beams and not found.exact.all():
-                    beams = min(WIDER * beams, most_beams)
-                    open_lists = np.flatnonzero(~found.exact)
-                    done = done.of_users(torch.from_numpy(np.searchsorted(users, open_lists)).to(self.model.device))
-                    users = open_lists
-                    again = self._search(done, users, k, beams, ranking, excluded, allowed, bias)
-                    found.rows[users], found.scores[users], found.exact[users] = again.rows, again.scores, again.exact
-                return found
+                those: NDArray[np.int64] | None = None  # whose prompts `done` holds, after the first search
+
+                def stepper_of(users: NDArray[np.int64]) -> TreeStepper:
+                    nonlocal done, those
+                    if those is not None:
+                        done = done.of_users(torch.from_numpy(np.searchsorted(those, users)).to(self.model.device))
+                    those = users
+                    return TreeStepper(self.model, self.item_tokenizer, self.tokens, done, normalize)
+
+                return top_k(
+                    self.trie, self.item_tokenizer.index.codes, stepper_of, len(prompts), k, beams,
+                    Ranking(normalize, length_penalty), excluded, candidates, bias, most_beams,
+                )  # fmt: skip
         finally:
             self.model.train(was_training)
-
-    def _search(
-        self,
-        done: Prefill,
-        users: np.ndarray,
-        k: int,
-        beams: int,
-        ranking: Ranking,
-        excluded: Ragged | None,
-        allowed: AllowedItems | None,
-        bias: ItemBias | None,
-    ) -> ScoredItems:
-        """Some users of a batch, whose prompts are done."""
-        closed = None if excluded is None else Ragged.from_lists([excluded[int(user)] for user in users])
-        mask = NodeMask.of(self.trie, self.item_tokenizer.index.codes, len(users), closed, allowed)
-        worth = None if bias is None else bias.of_users(users).on(self.trie, len(users))
-        stepper = TreeStepper(self.model, self.item_tokenizer, self.trie, done, ranking.normalize)
-        return search(self.trie, stepper, len(users), k, beams, ranking, mask, worth)
 
 
 class TreeStepper:
     """The model's side of `beam.search`: one key-value cache a user, grown by all beams at once."""
 
     def __init__(
-        self, model: PreTrainedModel, item_tokenizer: ItemTokenizer, trie: Trie, done: Prefill, normalize: Normalize
+        self,
+        model: PreTrainedModel,
+        item_tokenizer: ItemTokenizer,
+        tokens: EdgeTokens,
+        done: Prefill,
+        normalize: Normalize,
     ) -> None:
-        self.trie, self.items, self.normalize, self.prompt = trie, item_tokenizer, normalize, done
+        self.tokens, self.trie, self.items = tokens, tokens.trie, item_tokenizer
+        self.normalize, self.prompt = normalize, done
         self.decoder = model.get_decoder()
         self.head = LevelHead(model)
-        device, users = model.device, len(done.lengths)
-        self.token_ids = torch.from_numpy(item_tokenizer.token_ids).to(device)
-        self.book_of_level = torch.from_numpy(item_tokenizer.book_of_level).to(device)
-        self.book_starts = torch.from_numpy(item_tokenizer.book_starts).to(device)
-        none = torch.empty(users, 0, dtype=torch.int64, device=device)
+        none = torch.empty(len(done.lengths), 0, dtype=torch.int64, device=model.device)
         # Of the nodes in the cache, `int64[B, fed]` each: the items below them (none below padding), and their depths.
         self.first_item, self.end_item, self.depth = none, none, none
 
@@ -151,18 +132,13 @@ class TreeStepper:
         depths = self.trie.depths(nodes)  # (B, T)
         with tree_attention(self.decoder):
             hidden = self.decoder(
-                input_ids=self._tokens(nodes, depths),
+                input_ids=self.tokens.tokens_into(nodes),  # any on padding, which nobody sees
                 attention_mask=added(self._tree_mask(nodes, depths, fed), self.decoder.dtype),
                 position_ids=self.prompt.lengths[:, None] + depths - 1,
                 past_key_values=self.prompt.cache,
                 use_cache=True,
             ).last_hidden_state  # (B, T, D)
         return self._log_p(hidden, depths, fed, children, real)
-
-    def _tokens(self, nodes: Tensor, depths: Tensor) -> Tensor:
-        """`int64[B, T]`: the token on the edge into each node; any on padding, which nobody sees."""
-        starts = self.book_starts[self.book_of_level[(depths - 1).clamp(min=0)]]
-        return self.token_ids[starts + self.trie.code[nodes].long().clamp(min=0)]
 
     def _tree_mask(self, nodes: Tensor, depths: Tensor, fed: Tensor) -> Tensor:
         """`bool[B, 1, T, P + fed]`: a node sees its user's prompt, its ancestors and itself."""
@@ -179,7 +155,7 @@ class TreeStepper:
     def _log_p(self, hidden: Tensor, levels: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
         """`float32[B, T, C]`; each position meets the rows of the level that follows it."""
         found = torch.full(children.shape, -torch.inf, device=hidden.device)
-        books = self.book_of_level[levels]  # (B, T); no leaf is fed, so a level follows
+        books = self.tokens.book_of_level[levels]  # (B, T); no leaf is fed, so a level follows
         for book in range(len(self.items.codebooks)):
             at = fed & (books == book)
             if not bool(at.any()):

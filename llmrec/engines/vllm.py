@@ -21,14 +21,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.engines.base import Normalize
-from llmrec.engines.beam import Ranking, search
+from llmrec.engines.beam import Ranking
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.constraint import served_folder
-from llmrec.engines.mask import AllowedItems, NodeMask
+from llmrec.engines.mask import AllowedItems
 from llmrec.engines.token_trie import TokenTrie
+from llmrec.engines.top_k import check_request, top_k
 from llmrec.errors import DecodingError, MissingExtraError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import ROOT
@@ -38,9 +40,6 @@ PROCESSOR = "llmrec.engines.logits_processor:TrieLogitsProcessor"
 
 CPU_BLOCK = 32
 """Tokens in a block of the cache on a CPU. Only whole blocks are found again, and vLLM's default there is 128."""
-
-WIDER = 4
-"""How many times the beams a list gets that was not proven."""
 
 
 class Backend(Protocol):
@@ -157,28 +156,16 @@ class VLLMEngine:
         most_beams: int = 0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
-        if any(len(prompt) == 0 for prompt in prompts):
-            raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
-        if k < 1 or beams < 1:
-            raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
-        allowed = self.allow(candidates) if isinstance(candidates, np.ndarray) else candidates
-        ranking = Ranking(normalize, length_penalty)
+        check_request(prompts, k, beams)
 
-        def searched(users: np.ndarray, width: int) -> ScoredItems:
-            closed = None if excluded is None else Ragged.from_lists([excluded[int(user)] for user in users])
-            mask = NodeMask.of(self.trie, self.item_tokenizer.index.codes, len(users), closed, allowed)
-            worth = None if bias is None else bias.of_users(users).on(self.trie, len(users))
-            stepper = VLLMStepper(self.backend, self.tokens, [prompts[int(user)] for user in users], normalize)
-            return search(self.trie, stepper, len(users), k, width, ranking, mask, worth)
+        def stepper_of(users: NDArray[np.int64]) -> VLLMStepper:
+            return VLLMStepper(self.backend, self.tokens, [prompts[int(user)] for user in users], normalize)
 
         with torch.inference_mode():
-            found = searched(np.arange(len(prompts)), beams)
-            while beams < most_beams and not found.exact.all():
-                beams = min(WIDER * beams, most_beams)
-                users = np.flatnonzero(~found.exact)
-                again = searched(users, beams)
-                found.rows[users], found.scores[users], found.exact[users] = again.rows, again.scores, again.exact
-        return found
+            return top_k(
+                self.trie, self.item_tokenizer.index.codes, stepper_of, len(prompts), k, beams,
+                Ranking(normalize, length_penalty), excluded, candidates, bias, most_beams,
+            )  # fmt: skip
 
 
 class VLLMStepper:

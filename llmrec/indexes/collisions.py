@@ -1,7 +1,7 @@
 """Make every code unique: number the items that share one, or move them to another code.
 
 Quantization alone gives alike items the same code. Every strategy here ends with one code an item, or with an error;
-none gives up silently. The same code places items that come later beside those that are there.
+none gives up silently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import RecipeError
-from llmrec.indexes.kmeans import nearest
+from llmrec.indexes.kmeans import left_over, nearest
 from llmrec.indexes.placement import place, rank_within
 from llmrec.indexes.sinkhorn import spread
 
@@ -105,7 +105,17 @@ def nearest_free(latents: Vectors, codebooks: Sequence[Vectors], plain: Codes | 
             f"index.levels {sizes} make {math.prod(sizes)} codes, fewer than the {len(latents)} items. "
             "Enlarge a level, add one, or set collisions: digit."
         )
-    return _descend(latents, codebooks, sizes, np.empty((0, len(sizes)), np.int32), plain)
+    codes = np.zeros((len(latents), len(sizes)), np.int32)
+    nobody, residuals = np.empty(0, np.int64), latents
+    for level, codebook in enumerate(codebooks):
+        wishes = None
+        if plain is not None:  # below another prefix the plain code says nothing
+            stayed = (codes[:, :level] == plain[:, :level]).all(axis=1)
+            wishes = np.where(stayed, plain[:, level], np.int32(-1))
+        prefixes = group_ids(codes[:, :level])
+        codes[:, level] = place(residuals, prefixes, codebook, math.prod(sizes[level + 1 :]), nobody, wishes)
+        residuals = residuals - codebook[codes[:, level]]
+    return codes
 
 
 def transported(latents: Vectors, codebooks: Sequence[Vectors], plain: Codes) -> Codes:
@@ -125,44 +135,10 @@ def transported(latents: Vectors, codebooks: Sequence[Vectors], plain: Codes) ->
         RecipeError: there are more items than codes.
     """
     codes = nearest_free(latents, codebooks, plain)
-    residuals = latents
-    for codebook, column in zip(codebooks[:-1], codes[:, :-1].T, strict=True):
-        residuals = residuals - codebook[column]
+    residuals = left_over(latents, codebooks[:-1], codes[:, :-1])
     stayed = (codes[:, :-1] == plain[:, :-1]).all(axis=1)
     wishes = np.where(stayed, plain[:, -1], nearest(residuals, codebooks[-1])[0])
     prefixes = group_ids(codes[:, :-1])
     rows = np.flatnonzero(np.isin(prefixes, prefixes[codes[:, -1] != wishes]))
     codes[rows, -1] = spread(residuals[rows], prefixes[rows], codebooks[-1])
-    return codes
-
-
-def digit_codebook(items: int, size: int) -> tuple[Vectors, Vectors]:
-    """Points `float32[items, 1]` and a codebook `float32[size, 1]`: every item is nearest to 0, then to 1, ..."""
-    return np.zeros((items, 1), np.float32), np.sqrt(np.arange(size, dtype=np.float32))[:, None]
-
-
-def _descend(
-    latents: Vectors,
-    codebooks: Sequence[Vectors],
-    sizes: Sequence[int],
-    taken: Codes,
-    plain: Codes | None = None,
-) -> Codes:
-    """A free code for every item, level by level, `int32[n, L]`; there must be enough of them."""
-    codes = np.zeros((len(latents), len(sizes)), np.int32)
-    residuals = latents
-    for level, size in enumerate(sizes):
-        prefixes = group_ids(np.vstack([taken[:, :level], codes[:, :level]]))
-        of_taken, of_new = prefixes[: len(taken)], prefixes[len(taken) :]
-        if level < len(codebooks):
-            codebook = codebooks[level]
-        else:
-            residuals, codebook = digit_codebook(len(latents), size)
-        occupied = of_taken * size + taken[:, level]
-        wishes = None
-        if plain is not None:  # below another prefix the plain code says nothing
-            stayed = (codes[:, :level] == plain[:, :level]).all(axis=1)
-            wishes = np.where(stayed, plain[:, level], np.int32(-1))
-        codes[:, level] = place(residuals, of_new, codebook, math.prod(sizes[level + 1 :]), occupied, wishes)
-        residuals = residuals - codebook[codes[:, level]]
     return codes

@@ -8,7 +8,7 @@ enough to find the centroids. Memory beside the points is that sample and one ch
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -139,6 +139,14 @@ def nearest(points: Points, centroids: Points) -> tuple[NDArray[np.int32], NDArr
     """The nearest centroid of every point: labels `int32[N]` and squared distances `float32[N]`."""
     labels = _labels(points, centroids)
     return labels, distances_to(points, centroids, labels)
+
+
+def left_over(points: Points, codebooks: Sequence[Points], codes: NDArray[np.integer]) -> Points:
+    """What the codes `[N, L]` leave of `float32[N, E]`, a new array; one `float32[K, E]` codebook a level."""
+    residuals = points.copy()
+    for codebook, column in zip(codebooks, codes.T, strict=True):
+        subtract(residuals, codebook, column)
+    return residuals
 
 
 def subtract(points: Points, centroids: Points, labels: NDArray[np.integer]) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from llmrec.errors import RecipeError
-from llmrec.indexes.collisions import digit_codebook, group_ids
-from llmrec.indexes.kmeans import squared_distances
+from llmrec.indexes.collisions import group_ids
+from llmrec.indexes.kmeans import left_over, squared_distances
 from llmrec.indexes.placement import place, rank_within
 
 DISTANCES_AT_ONCE = 2**25
@@ -47,8 +47,8 @@ def stand_beside(
     """
     prefixes = group_ids(taken[:, :-1])
     room = level_sizes[-1] - np.bincount(prefixes)
-    if room[np.unique(prefixes[: len(trained)])].sum() < len(new):
-        free = int(room[np.unique(prefixes[: len(trained)])].sum())
+    free = int(room[np.unique(prefixes[: len(trained)])].sum())
+    if free < len(new):
         raise RecipeError(
             f"there are {free} free codes beside trained items for {len(new)} new items. Build the index again with a "
             "larger last level (with collisions: digit it is as large as the largest group), and train on it."
@@ -56,13 +56,12 @@ def stand_beside(
     beside = _neighbours_with_room(new, trained, prefixes, room)
     codes = np.empty((len(new), taken.shape[1]), np.int32)
     codes[:, :-1] = taken[beside, :-1]
-    residuals, last = new, taken.shape[1] - 1
-    for level, codebook in enumerate(codebooks[:last]):
-        residuals = residuals - codebook[codes[:, level]]
+    last = taken.shape[1] - 1
     if last < len(codebooks):
-        codebook = codebooks[last]
-    else:
-        residuals, codebook = digit_codebook(len(new), level_sizes[last])
+        residuals, codebook = left_over(new, codebooks[:last], codes[:, :last]), codebooks[last]
+    else:  # digits: every item is nearest to 0, then to 1, ...
+        residuals = np.zeros((len(new), 1), np.float32)
+        codebook = np.sqrt(np.arange(level_sizes[last], dtype=np.float32))[:, None]
     occupied = prefixes * level_sizes[last] + taken[:, last]
     codes[:, last] = place(residuals, prefixes[beside], codebook, 1, occupied)
     return codes, taken[beside]

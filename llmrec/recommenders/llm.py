@@ -138,8 +138,8 @@ class LLMRecommender:
         wanted = np.arange(len(self.catalog), dtype=np.int32) if items is None else np.asarray(items, np.int32)
         if len(checked_candidates(wanted, len(self.catalog))) != len(wanted):
             raise DataError("an item to score is named twice.", fix="Name each item once.")
-        widest = type(self)(self.model, self.task, self.decoding.model_copy(update={"beams": len(wanted)}))
-        found = widest.recommend(histories, len(wanted), exclude_seen=False, candidates=wanted, progress=progress)
+        # At least k beams are used, and no level has more prefixes than there are items: nothing is cut.
+        found = self.recommend(histories, len(wanted), exclude_seen=False, candidates=wanted, progress=progress)
         place = np.full(len(self.catalog), -1)
         place[wanted] = np.arange(len(wanted))
         scores = np.empty(found.scores.shape, np.float32)
