@@ -12,7 +12,7 @@ from llmrec import artifact
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.registry import resolve
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 
 class Recommender(Protocol):
@@ -32,17 +32,25 @@ class Recommender(Protocol):
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
     ) -> ScoredItems:
         """The best k items of each history.
 
         Args:
             histories: `B` lists of item rows, oldest first; an empty one is answered without a history.
             k: items wanted. exclude_seen: leave out the items of the history.
-            candidates: item rows to choose from; all items when None.
+            candidates: item rows to choose from, for all histories or a list for each; all items when None.
 
         Returns:
             Real, distinct items, best first; -1 fills a row where fewer than k are allowed.
+        """
+
+    @abstractmethod
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """Candidates that many calls of this recommender's `recommend` share, checked and counted once.
+
+        Raises:
+            DataError: an item row is not in the catalog.
         """
 
     @abstractmethod
