@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from llmrec import artifact
 from llmrec.data.catalog import Catalog
@@ -21,6 +21,9 @@ class Recommender(Protocol):
     `Recommender.from_pretrained(folder)` loads a saved one of any kind.
     """
 
+    kind: ClassVar[str]
+    """The name in the registry."""
+
     @property
     @abstractmethod
     def catalog(self) -> Catalog:
@@ -33,6 +36,7 @@ class Recommender(Protocol):
         k: int = 10,
         exclude_seen: bool = True,
         candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
     ) -> ScoredItems:
         """The best k items of each history.
 
@@ -40,6 +44,7 @@ class Recommender(Protocol):
             histories: `B` lists of item rows, oldest first; an empty one is answered without a history.
             k: items wanted. exclude_seen: leave out the items of the history.
             candidates: item rows to choose from, for all histories or a list for each; all items when None.
+            exclude: more item rows to leave out, a list for each history.
 
         Returns:
             Real, distinct items, best first; -1 fills a row where fewer than k are allowed.

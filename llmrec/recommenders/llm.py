@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,7 +27,7 @@ from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError, DataError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
-from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k, distinct_rows
+from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
@@ -63,7 +63,7 @@ class LLMRecommender:
         decoding: how to search.
     """
 
-    kind = "llm"
+    kind: ClassVar[str] = "llm"
 
     def __init__(self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding | None = None) -> None:
         self.model, self.task, self.decoding = model, task, decoding or Decoding()
@@ -80,6 +80,7 @@ class LLMRecommender:
         k: int = 10,
         exclude_seen: bool = True,
         candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
         progress: bool = False,
         bias: NDArray[np.float32] | None = None,
         bias_weight: float = 1.0,
@@ -93,6 +94,7 @@ class LLMRecommender:
         """
         histories = checked_histories(histories, len(self.catalog))
         wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, len(self.catalog))
         shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
         others = None if bias is None else ItemBias(np.asarray(bias, np.float32), bias_weight)
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
@@ -109,7 +111,7 @@ class LLMRecommender:
                     k,
                     max(self.decoding.beams, k),
                     self.decoding.normalize,
-                    chosen if exclude_seen else None,
+                    None if closed is None else closed.take(users),
                     wanted.take(users) if isinstance(wanted, Ragged) else shared,
                     self.decoding.length_penalty,
                     None if others is None else others.of_users(users),

@@ -93,6 +93,7 @@ class ScoringRecommender(Component):
         k: int = 10,
         exclude_seen: bool = True,
         candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
     ) -> ScoredItems:
         """The best k items of each history; see `Recommender`. Of equal scores the lower item row comes first.
 
@@ -102,6 +103,7 @@ class ScoringRecommender(Component):
         size = len(self.catalog)
         histories = checked_histories(histories, size)
         wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, size)
         columns = wanted.rows if isinstance(wanted, PreparedCandidates) else None
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
@@ -109,12 +111,12 @@ class ScoringRecommender(Component):
         for start in range(0, len(histories), step):
             part = _slice(histories, start, start + step)
             chunk = self.score(part)  # (b, N)
-            if exclude_seen:
-                chunk[_pairs(part)] = -np.inf
+            if closed is not None:
+                chunk[_pairs(_slice(closed, start, start + step))] = -np.inf
             if isinstance(wanted, Ragged):
-                closed = np.ones(chunk.shape, bool)
-                closed[_pairs(_slice(wanted, start, start + step))] = False
-                chunk[closed] = -np.inf
+                others = np.ones(chunk.shape, bool)
+                others[_pairs(_slice(wanted, start, start + step))] = False
+                chunk[others] = -np.inf
             best, values = top_k(chunk if columns is None else chunk[:, columns], k)
             found = slice(start, start + step), slice(0, best.shape[1])
             rows[found] = np.where(np.isneginf(values), -1, best if columns is None else columns[best])
@@ -232,6 +234,24 @@ def checked_candidates(
     if len(candidates) != users:
         raise DataError(f"there are {len(candidates)} lists of candidates for {users} histories.", fix="Give one each.")
     return _in_catalog(candidates, "candidates of history", len(recommender.catalog))
+
+
+def left_out(histories: Ragged, exclude_seen: bool, exclude: Ragged | None, size: int) -> Ragged | None:
+    """What must not come for each history; None where nothing is.
+
+    Raises:
+        DataError: an item row is not in `[0, size)`, or there are not as many lists as histories.
+    """
+    if exclude is None:
+        return histories if exclude_seen else None
+    if len(exclude) != len(histories):
+        raise DataError(
+            f"there are {len(exclude)} lists to exclude for {len(histories)} histories.", fix="Give one each."
+        )
+    exclude = _in_catalog(exclude, "what to exclude for history", size)
+    if not exclude_seen:
+        return exclude
+    return Ragged.from_lists([np.concatenate(both) for both in zip(histories, exclude, strict=True)])
 
 
 def distinct_rows(candidates: Rows, size: int) -> Rows:

@@ -95,7 +95,7 @@ def recommend_batch(
             catalog.
     """
     require_columns(batch.schema.names, COLUMNS, "the table of histories")
-    histories, unknown = _known(batch["history"], recommender.catalog.items)
+    histories, unknown = known_histories(batch["history"], recommender.catalog.items)
     rows = np.full((len(histories), checked_k(k)), -1, np.int32)
     scores = np.full(rows.shape, -np.inf, np.float32)
     exact = np.zeros(len(histories), bool)
@@ -264,7 +264,7 @@ def _finished(path: Path, users: int) -> bool:
         return False
 
 
-def _known(column: pa.Array | pa.ChunkedArray, items: Vocabulary) -> tuple[Ragged, NDArray[np.int32]]:
+def known_histories(column: pa.Array | pa.ChunkedArray, items: Vocabulary) -> tuple[Ragged, NDArray[np.int32]]:
     """The histories as item rows, and how many items of each the catalog lacks; a warning says so."""
     try:
         text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

@@ -143,6 +143,19 @@ class RecommenderContract:
         for _ in range(2):
             self.assert_same(recommender.recommend(histories, k=4, candidates=prepared), plain)
 
+    def test_more_items_can_be_left_out_of_each_list(self, recommender: Recommender, world: ToyWorld) -> None:
+        histories = world.split.test.histories
+        closed = [list(range(user % 3, ITEMS, 2)) for user in range(USERS)]
+        closed[2], closed[5] = [], [4, 4]
+        for exclude_seen in (False, True):
+            everything = recommender.recommend(histories, k=ITEMS, exclude_seen=exclude_seen)
+            few = recommender.recommend(histories, 6, exclude_seen, exclude=Ragged.from_lists(closed))
+            for user in range(USERS):
+                expected = [row for row in everything.rows[user] if row >= 0 and row not in closed[user]][:6]
+                assert few.rows[user].tolist() == expected + [-1] * (6 - len(expected))
+        with pytest.raises(LlmrecError, match=r"1 lists to exclude for"):
+            recommender.recommend(histories, exclude=Ragged.from_lists([[3]]))
+
     def test_a_short_list_is_filled_up_at_its_end(self, recommender: Recommender) -> None:
         history = np.arange(ITEMS - 2, dtype=np.int32)
         answer = recommender.recommend([history], k=5)
@@ -209,6 +222,8 @@ class RecommenderContract:
             recommender.recommend([np.array([2], np.int32)], candidates=unknown)
         with pytest.raises(LlmrecError, match=str(row)):
             recommender.recommend([np.array([2], np.int32)], candidates=Ragged.from_lists([unknown]))
+        with pytest.raises(LlmrecError, match=str(row)):
+            recommender.recommend([np.array([2], np.int32)], exclude=Ragged.from_lists([unknown]))
         with pytest.raises(LlmrecError, match=str(row)):
             recommender.prepare_candidates(unknown)
 
