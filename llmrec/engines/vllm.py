@@ -124,10 +124,11 @@ class VLLMEngine:
         self.trie = self.tokens.trie
 
     @classmethod
-    def load(cls, folder: str | Path, **settings: Any) -> VLLMEngine:
+    def load(cls, folder: str | Path, items: ItemTokenizer | None = None, **settings: Any) -> VLLMEngine:
         """Start vLLM on a model folder.
 
         Args:
+            items: those of the folder, where they have been read already.
             settings: further arguments of `vllm.LLM`, such as `dtype` or `gpu_memory_utilization`.
 
         Raises:
@@ -137,7 +138,8 @@ class VLLMEngine:
         require_vllm()
         from vllm import LLM
 
-        items = ItemTokenizer.load(served_folder(str(folder)))
+        served = served_folder(str(folder))
+        items = ItemTokenizer.load(served) if items is None else items
         return cls(OfflineBackend(LLM(**{**settings_for(folder, items), **settings})), items)
 
     def allow(self, rows: Rows) -> AllowedItems:
