@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmrec.engines.base import Engine, Normalize, Stepper
+from llmrec.engines.distinct import distinct_nodes
 from llmrec.indexes.trie import ROOT, Trie
 
 NODES_AT_ONCE = 1024
@@ -64,16 +65,7 @@ def _along(trie: Trie, stepper: Stepper, ways: Tensor) -> Tensor:
     root = torch.full((len(ways), 1), ROOT, dtype=torch.int64, device=ways.device)
     found = note(root, stepper.first(*trie.children(root)))
     nobody = len(trie.code)  # a number behind all nodes
-    for nodes in _distinct(parents, nobody).split(NODES_AT_ONCE, 1):
+    for nodes in distinct_nodes(parents, nobody).split(NODES_AT_ONCE, 1):
         fed = nodes < nobody
         found = note(nodes.contiguous(), stepper.extend(nodes.masked_fill(~fed, ROOT), fed, *trie.children(nodes)))
     return found.view(ways.shape)
-
-
-def _distinct(nodes: Tensor, nobody: int) -> Tensor:
-    """The nodes below the root, `int64[B, T]`, each once and ascending, `nobody` behind the last of a user."""
-    ordered = nodes.masked_fill(nodes <= ROOT, nobody).sort(1).values
-    again = ordered[:, 1:] == ordered[:, :-1]
-    ordered[:, 1:].masked_fill_(again, nobody)
-    ordered = ordered.sort(1).values
-    return ordered[:, : int((ordered < nobody).sum(1).max())]
