@@ -5,19 +5,24 @@ import { bar, button, copy, element, percent, plural, signed } from "./dom.js";
 /**
  * The list's lines, best first.
  *
- * answer: of /v1/recommend. kind: of the recommender; only a language model's scores are log-probabilities.
+ * answer: of /v1/recommend. kind: of the recommender.
  * more(item): a promise of the item's columns. act: `{add(item), filter(column, value)}`.
  */
 export function lines(answer, kind, more, act) {
-  const scores = answer.items.map((item) => item.score);
-  return answer.items.map((item, place) => line(item, place, beside(scores, kind), kind, more, act));
+  const best = answer.items[0]?.score, logs = areLogs(answer.items);
+  const share = (score) => (logs ? Math.exp(score - best) : score / best);
+  return answer.items.map((item, place) => line(item, place, share(item.score), kind, more, act));
 }
 
-/** The share of the best that a score is: of probabilities (e to the difference) for a language model. */
-function beside([best], kind) {
-  if (kind === "llm") return (score) => Math.exp(score - best);
-  return (score) => (best > 0 ? score / best : 0);
+/** What bars and numbers mean. */
+export function legend(items, kind) {
+  const bars = areLogs(items) ? "probability" : "score";
+  const numbers = kind === "llm" ? "log p(item | history) in nats" : `score of the ${kind} recommender`;
+  return `Bar: ${bars} beside the first. Number: ${numbers}. Press a title for why.`;
 }
+
+/** Log-probabilities are never above 0; counts are. */
+const areLogs = (items) => items.every((item) => item.score <= 0);
 
 function line(item, place, share, kind, more, act) {
   const made = element("li", "item"), why = element("div", "why");
@@ -32,10 +37,10 @@ function line(item, place, share, kind, more, act) {
   });
   title.ariaExpanded = "false";
   title.setAttribute("aria-controls", why.id);
-  title.append(element("span", "unseen", ", why"));
+  title.title = "Why this item";
   const id = button("id copy", item.item_id, `Copy the id ${item.item_id}`, () => copy(item.item_id, id));
-  const relative = bar("score", share(item.score));
-  relative.title = place ? `${percent(share(item.score))} of the first` : "the first";
+  const relative = bar("score", share);
+  relative.title = `${percent(share)} of the first`;
   const number = element("span", "number", signed(item.score));
   if (kind === "llm") number.title = `probability ${percent(Math.exp(item.score))}`;
   const names = element("div", "names", title, id);
@@ -82,7 +87,8 @@ function neighbours(nearest, levels) {
     }
     list.append(entry);
   }
-  return element("div", "", element("h4", "", "Nearest in the history"), list);
+  const key = levels ? "dots: levels that both codes begin with; bar: alike titles" : "bar: alike titles";
+  return element("div", "", element("h4", "", "Nearest in the history", element("span", "key", key)), list);
 }
 
 function dots(shared, levels) {

@@ -78,9 +78,9 @@ export class Filters {
 
   /** Show the form. more(item): a promise of the item's columns, which also calls `learn`. */
   offer(columns, more) {
-    const plain = columns.filter((column) => column !== "item_id");
-    byId("filter").hidden = plain.length === 0;
-    byId("column").replaceChildren(...plain.map((name) => Object.assign(element("option", "", name), { value: name })));
+    const ordered = [...columns.filter((name) => name !== "title"), ...columns.filter((name) => name === "title")];
+    byId("filter").hidden = ordered.length === 0;
+    byId("column").replaceChildren(...ordered.map((name) => Object.assign(element("option", "", name), { value: name })));
     byId("column").addEventListener("change", () => this.suggest());
     let asked = null;
     const sample = () => (asked ??= lookAround(more).catch(() => (asked = null))); // without examples a value is a text

@@ -9,6 +9,7 @@ export class History {
     this.items = []; // {item_id, title}
     this.limit = Infinity; // items that the server takes
     this.unknown = new Set(); // ids that the last answer did not know
+    this.owner = ""; // whose history it is, until it is changed
   }
 
   /** What is sent: the newest ones, where there are more than the server takes. */
@@ -16,7 +17,8 @@ export class History {
     return this.items.slice(-this.limit).map((item) => item.item_id);
   }
 
-  set(items, said) {
+  set(items, said, owner = "") {
+    this.owner = owner;
     this.items = items.map(({ item_id: id, title }) => ({ item_id: id, title: title || id }));
     this.draw();
     say(said);
@@ -68,7 +70,7 @@ export class History {
     list.scrollTop = list.scrollHeight; // the newest ones count most
     list.hidden = byId("clear").hidden = length === 0;
     byId("history-empty").hidden = length > 0;
-    byId("history-count").textContent = length ? plural(length, "item") : "";
+    byId("history-count").textContent = length ? plural(length, "item") + (this.owner && ` of user ${this.owner}`) : "";
     byId("history-cut").hidden = length <= this.limit;
     byId("history-cut").textContent = `The newest ${count(this.limit)} are sent, as many as the server takes.`;
   }

@@ -1,6 +1,6 @@
 // The page at `/`: pick a user or items, see what is recommended and why. This file brings the parts together.
 
-import { lines } from "./answer.js";
+import { legend, lines } from "./answer.js";
 import { ask, hasKey } from "./api.js";
 import { byId, copy, count, element, plural, say } from "./dom.js";
 import { Filters } from "./filters.js";
@@ -54,7 +54,7 @@ async function findUsers(text, signal) {
 async function takeUser(user) {
   try {
     const taken = await ask(`v1/users/${encodeURIComponent(user)}`);
-    history.set(taken.history, `${plural(taken.history.length, "item")} of user ${user}`);
+    history.set(taken.history, `${plural(taken.history.length, "item")} of user ${user}`, user);
   } catch (failure) {
     showFailure(failure, () => takeUser(user));
   }
@@ -104,6 +104,7 @@ function showAnswer(answer, milliseconds) {
   const act = { add: (item) => history.add(item), filter: (column, value) => filters.add(column, value) };
   byId("items").replaceChildren(...lines(answer, model.kind, more, act));
   byId("legend").hidden = items.length === 0;
+  byId("legend").textContent = legend(items, model.kind);
   byId("answer").ariaBusy = "false";
   say(`${plural(items.length, "recommendation")}${answer.exact ? ", exact" : ""}`);
 }
@@ -140,28 +141,24 @@ function showModel() {
   byId("k").max = model.max_k;
   byId("k").value = Math.min(byId("k").valueAsNumber, model.max_k);
   history.limit = model.max_history;
-  byId("legend").textContent =
-    model.kind === "llm"
-      ? "Bar: probability beside the first. Number: log p(item | history) in nats. Press a title for why."
-      : `Bar: score beside the first. Number: score of the ${model.kind} recommender. Press a title for why.`;
 }
 
-async function start() {
+function listen() {
   byId("clear").addEventListener("click", () => history.clear());
   byId("k").addEventListener("input", changed);
   byId("exclude-seen").addEventListener("change", changed);
   byId("copy-command").addEventListener("click", (event) => copy(command(), event.currentTarget));
   finder(byId("item"), byId("item-options"), "item", findItems, addFound);
   finder(byId("user"), byId("user-options"), "user", findUsers, takeUser);
-  try {
-    model = (await ask("v1/models")).data[0];
-    showModel();
-    filters.offer(model.columns, more);
-    byId("user-search").hidden = (await findUsers("")).length === 0;
-    changed();
-  } catch (failure) {
-    showFailure(failure, () => location.reload());
-  }
+  filters.offer(model.columns, more);
 }
 
-start();
+try {
+  model = (await ask("v1/models")).data[0];
+  byId("user-search").hidden = (await findUsers("")).length === 0;
+  showModel();
+  listen();
+  changed();
+} catch (failure) {
+  showFailure(failure, () => location.reload());
+}

@@ -18,8 +18,9 @@ let countdown = 0;
 export function showProblem({ status, message, param = null, retryAfter = null }, again = null) {
   hideProblem();
   const place = byId("problem"), wait = element("span", "soft");
+  wait.ariaHidden = "true"; // an alert that counts would be read out every second
   place.replaceChildren(element("b", "", HEADINGS[status] ?? "That did not work"), element("p", "", message));
-  if (param) place.append(element("p", "soft", "Concerns ", element("code", "", param)));
+  if (param && !message.includes(param)) place.append(element("p", "soft", "Concerns ", element("code", "", param)));
   if (again) place.append(element("div", "buttons", button("", "Try again", "", again), wait));
   place.hidden = false;
   if (again && retryAfter !== null) countDown(retryAfter, wait, again);
