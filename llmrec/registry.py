@@ -46,6 +46,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     },
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
+        "dpo": "llmrec.trainers.dpo:DPO",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",

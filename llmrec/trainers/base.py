@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from peft import LoraConfig
@@ -51,6 +51,9 @@ class TrainerSettings(Component):
         valid_users: users in each of these evaluations, drawn once; all when None.
         args: TRL's fields. llmrec sets what belongs to its data columns, its evaluation and its folder.
     """
+
+    where: ClassVar[str] = "train"
+    """The recipe's key, for messages."""
 
     tuning: Literal["full", "lora"] = "full"
     lora: dict[str, Any] = {}
@@ -93,12 +96,12 @@ class TrainerSettings(Component):
                 "greater_is_better": True,
             }
         if clash := sorted(set(ours) & set(self.args)):
-            raise RecipeError(f"train.args.{clash[0]}: llmrec sets this itself. Remove it from the recipe.")
+            raise RecipeError(f"{self.where}.args.{clash[0]}: llmrec sets this itself. Remove it from the recipe.")
         try:
             return kind(**chosen, **ours)
         except (TypeError, ValueError) as error:
             raise RecipeError(
-                f"train.args: {str(error).rstrip('.')}. The fields are those of trl.{kind.__name__}."
+                f"{self.where}.args: {str(error).rstrip('.')}. The fields are those of trl.{kind.__name__}."
             ) from error
 
     def lora_config(self, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig | None:
@@ -119,7 +122,7 @@ class TrainerSettings(Component):
                 trainable_token_indices={name: ids for name in names},
             )
         except TypeError as error:
-            raise RecipeError(f"train.lora: {error}. The fields are those of peft.LoraConfig.") from error
+            raise RecipeError(f"{self.where}.lora: {error}. The fields are those of peft.LoraConfig.") from error
 
     def callbacks(self, others: Sequence[TrainerCallback]) -> list[TrainerCallback]:
         """Early stopping where it is wanted, and others."""
