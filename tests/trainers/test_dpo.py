@@ -13,6 +13,7 @@ import torch
 from circle import QUICK, base_model, circle, make_task
 from torch import Tensor
 from torch.nn import functional
+from transformers import TrainerCallback
 from worlds import TinyWorld
 
 from llmrec.data.split import Split
@@ -198,12 +199,16 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_killed_run_continues_to_the_same_weights(start: Trained, tmp_path: Path, tuning: str) -> None:
-    from transformers import TrainerCallback
+    began = []
 
     class KillInTheSecondEpoch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.epoch > 1.3:
                 raise Killed
+
+    class Note(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            began.append(state.global_step)
 
     dpo, train, valid = settings(tuning=tuning), start.split.train, start.split.valid
     whole, _ = dpo.train(start.copy(), start.task, train, valid, tmp_path / "whole", seed=0)
@@ -212,7 +217,8 @@ def test_a_killed_run_continues_to_the_same_weights(start: Trained, tmp_path: Pa
     assert list((tmp_path / "cut").glob("checkpoint-*"))
     shutil.copytree(tmp_path / "cut" / "checkpoint-5", tmp_path / "cut" / "checkpoint-9")
     (tmp_path / "cut" / "checkpoint-9" / "trainer_state.json").write_text('{"epoch": 1')  # half of one
-    again, log = dpo.train(start.copy(), start.task, train, valid, tmp_path / "cut", seed=0)
+    again, log = dpo.train(start.copy(), start.task, train, valid, tmp_path / "cut", seed=0, callbacks=[Note()])
+    assert began == [5]  # the last whole checkpoint
     assert len([entry for entry in log["history"] if "eval_ndcg@10" in entry]) == 2
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
