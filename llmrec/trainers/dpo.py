@@ -11,6 +11,7 @@ fine-tuning its log-probabilities are computed once before the first step. A sec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -129,7 +130,9 @@ class DPO(TrainerSettings):
             )
         model.to(config.device)
         ranker = LLMRecommender(model.eval(), task, decoding)
-        found = self.preferences.build(train, task.items.index, seed, ranker)
+        # In the arithmetic of training and of its evaluations.
+        with torch.autocast(config.device.type, torch.bfloat16) if config.bf16 else nullcontext():
+            found = self.preferences.build(train, task.items.index, seed, ranker)
         rows_of_text = preference_dataset(task, train, found)
         check_length(model, max(map(len, rows_of_text["prompt"])), task.items.levels)
         if self.tuning == "full":

@@ -17,6 +17,7 @@ from llmrec.data.split import leave_one_out
 from llmrec.errors import DataError, LlmrecError, RecipeError
 from llmrec.recommenders.markov import Markov
 from llmrec.registry import REGISTRY
+from llmrec.tasks.negatives import beams
 from llmrec.tasks.preferences import PreferenceData, Preferences
 from llmrec.types import Ragged, ScoredItems
 
@@ -123,7 +124,10 @@ def test_in_prefix_shares_the_first_code(world: TinyWorld, log: Path) -> None:
         made(world, "in_prefix", log, negatives={"kind": "in_prefix", "depth": 3})
 
 
-def test_beams_are_the_models_own_list_in_its_order(world: TinyWorld, log: Path) -> None:
+def test_beams_are_the_models_own_list_in_its_order(
+    world: TinyWorld, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beams, "AT_ONCE", 7)
     train = leave_one_out(events(world)).train
     model, found = Markov().fit(train, world.catalog), made(world, "beams", log)
     for user, position, rejected in zip(found.users, found.positions, found.rejected, strict=True):

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 from pydantic import Field
+from tqdm.auto import tqdm
 
 from llmrec.component import Component
 from llmrec.errors import RecipeError
 from llmrec.tasks.negatives.base import NONE, Choices, Rows2D
+from llmrec.types import Ragged
+
+AT_ONCE = 4096
+"""Choices that the model is asked at once: many, so that those of like length are decoded together."""
 
 
 class Beams(Component):
@@ -35,7 +40,13 @@ class Beams(Component):
             raise RecipeError(
                 "negatives: beams needs the model that is aligned. Give the recommender, or take another."
             )
-        found = choices.ranker.recommend(choices.histories, max(self.beams, self.count), True).rows  # (P, beams)
+        histories, wanted, parts = choices.histories, max(self.beams, self.count), []
+        with tqdm(total=len(choices), desc="beams", unit="choice", leave=False) as bar:
+            for start in range(0, len(choices), AT_ONCE):
+                some = Ragged(histories.values, histories.offsets[start : start + AT_ONCE + 1])
+                parts.append(choices.ranker.recommend(some, wanted, True).rows)
+                bar.update(len(some))
+        found = np.concatenate(parts) if parts else np.empty((0, wanted), np.int32)  # (P, beams)
         which = np.broadcast_to(np.arange(len(found))[:, None], found.shape)
         usable = (found >= 0) & ~choices.is_positive(which.ravel(), found.ravel()).reshape(found.shape)
         first = np.argsort(~usable, axis=1, kind="stable")[:, : self.count]  # the usable ones, in their order
