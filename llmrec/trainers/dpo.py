@@ -133,8 +133,8 @@ class DPO(TrainerSettings):
         # In the arithmetic of training and of its evaluations.
         with torch.autocast(config.device.type, torch.bfloat16) if config.bf16 else nullcontext():
             found = self.preferences.build(train, task.items.index, seed, ranker)
-        rows_of_text = preference_dataset(task, train, found)
-        check_length(model, max(map(len, rows_of_text["prompt"])), task.items.levels)
+        dataset = preference_dataset(task, train, found)
+        check_length(model, max(map(len, dataset["prompt"])), task.items.levels)
         if self.tuning == "full":
             train_item_rows_only(model, task.items)
         trainer = PreferenceTrainer(
@@ -142,7 +142,7 @@ class DPO(TrainerSettings):
             args=config,
             task=task,
             settings=self,
-            train_dataset=rows_of_text,
+            train_dataset=dataset,
             valid=valid.sample(self.valid_users, seed),
             decoding=decoding,
             exclude_seen=exclude_seen,

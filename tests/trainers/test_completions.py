@@ -116,3 +116,36 @@ def test_other_calls_are_as_before(tiny_world: TinyWorld) -> None:
     before = model(input_ids=torch.tensor([[3, 4, 5]])).logits
     add_completion_scores(model, tiny_world.items, "level")
     torch.testing.assert_close(model(input_ids=torch.tensor([[3, 4, 5]])).logits, before)
+
+
+def kept_for_backward(model: Any, batch: dict[str, Tensor]) -> int:
+    """Bytes of different tensors that a forward pass keeps for its backward pass."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        found = model(**batch).log_probs
+    assert found.requires_grad
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    return sum(size for place, size in sizes.items() if place not in weights)
+
+
+def test_ten_negatives_keep_little_more_than_one(tiny_world: TinyWorld) -> None:
+    model = make_tiny_model(len(tiny_world.items.tokenizer))
+    prompt = list(range(5, 205))
+    add_completion_scores(model, tiny_world.items, "level")
+
+    def packed(negatives: int) -> int:
+        codes = [tiny_world.items.encode(row) for row in range(1 + negatives)]
+        return kept_for_backward(model, pack([(prompt, [Branches(len(prompt), codes)])], 0, 1 + negatives))
+
+    def apart(negatives: int) -> int:
+        rows = [(prompt, [Branches(len(prompt), [tiny_world.items.encode(row)])]) for row in range(1 + negatives)]
+        return kept_for_backward(model, pack(rows, 0, 1))
+
+    assert packed(10) < 1.5 * packed(1)
+    assert apart(10) > 4 * apart(1)  # what it would be without sharing, so that the measure can tell
