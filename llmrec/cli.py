@@ -167,7 +167,7 @@ def _finish(planned: Plan) -> dict[str, Any]:
     summary = finish(planned)
     print_comparison(load_evaluations(planned))
     if "best_stage" in summary:
-        valid = {name: f"{found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items()}
+        valid = ", ".join(f"{name} {found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items())
         print(f"\nkept: {summary['best_stage']}, the best NDCG@10 on validation ({valid})")
     print(f"\nmodel folder: {summary['folder']}")
     return summary
