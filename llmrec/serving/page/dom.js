@@ -24,6 +24,7 @@ export function button(style, text, name, press) {
 export function bar(style, share) {
   const made = element("span", `bar ${style}`, element("span"));
   made.ariaHidden = "true";
+  made.firstChild.hidden = share <= 0;
   made.firstChild.style.width = `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
   return made;
 }
