@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_index
+from llmrec import artifact, assets, cli_index, cli_serve
 from llmrec.errors import DataError, LlmrecError
 
 if TYPE_CHECKING:
@@ -41,14 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.overrides = [*chosen.overrides, *later]
     _set_up_logging(chosen.verbose)
     try:
-        chosen.verb(chosen)
+        return chosen.verb(chosen) or 0
     except LlmrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="COLUMN=VALUE",
         help="only items with this value in a column of the catalog; where repeated, all must hold",
+    )
+
+    cli_serve.add_arguments(
+        verb("serve", cli_serve.serve, "answer over HTTP; see docs/serving.md"),
+        verb("key", cli_serve.key, "make a key for a server's --api-keys or --admin-keys file"),
     )
 
     evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")

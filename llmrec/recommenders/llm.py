@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,10 +27,10 @@ from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError, DataError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
-from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
+from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 
 class Decoding(Component):
@@ -63,7 +63,7 @@ class LLMRecommender:
         decoding: how to search.
     """
 
-    kind = "llm"
+    kind: ClassVar[str] = "llm"
 
     def __init__(self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding | None = None) -> None:
         self.model, self.task, self.decoding = model, task, decoding or Decoding()
@@ -79,7 +79,8 @@ class LLMRecommender:
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
         progress: bool = False,
         bias: NDArray[np.float32] | None = None,
         bias_weight: float = 1.0,
@@ -92,7 +93,9 @@ class LLMRecommender:
             bias_weight: their weight; 0 leaves them out.
         """
         histories = checked_histories(histories, len(self.catalog))
-        allowed = None if candidates is None else self.engine.allow(checked_candidates(candidates, len(self.catalog)))
+        wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, len(self.catalog))
+        shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
         others = None if bias is None else ItemBias(np.asarray(bias, np.float32), bias_weight)
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
@@ -102,14 +105,14 @@ class LLMRecommender:
         with tqdm(total=len(by_length), desc="decode", unit="user", disable=not progress) as bar:
             for start in range(0, len(by_length), size):
                 users = by_length[start : start + size]
-                chosen = [histories[int(user)] for user in users]
+                chosen = histories.take(users)
                 found = self.engine.decode(
                     [self.task.prompt(history) for history in chosen],
                     k,
                     max(self.decoding.beams, k),
                     self.decoding.normalize,
-                    Ragged.from_lists(chosen) if exclude_seen else None,
-                    allowed,
+                    None if closed is None else closed.take(users),
+                    wanted.take(users) if isinstance(wanted, Ragged) else shared,
                     self.decoding.length_penalty,
                     None if others is None else others.of_users(users),
                     self.decoding.most_beams,
@@ -117,6 +120,11 @@ class LLMRecommender:
                 rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
                 bar.update(len(users))
         return ScoredItems(rows, scores, exact)
+
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """See `Recommender.prepare_candidates`: items are counted below every node of the trie."""
+        rows = distinct_rows(candidates, len(self.catalog))
+        return PreparedCandidates(rows, self.engine.allow(rows))
 
     def score(
         self, histories: Ragged | Sequence[Rows], items: Rows | None = None, progress: bool = False
@@ -136,7 +144,7 @@ class LLMRecommender:
             DataError: an item row is not in the catalog, or comes twice.
         """
         wanted = np.arange(len(self.catalog), dtype=np.int32) if items is None else np.asarray(items, np.int32)
-        if len(checked_candidates(wanted, len(self.catalog))) != len(wanted):
+        if len(distinct_rows(wanted, len(self.catalog))) != len(wanted):
             raise DataError("an item to score is named twice.", fix="Name each item once.")
         # At least k beams are used, and no level has more prefixes than there are items: nothing is cut.
         found = self.recommend(histories, len(wanted), exclude_seen=False, candidates=wanted, progress=progress)

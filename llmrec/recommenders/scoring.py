@@ -25,8 +25,13 @@ from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ArtifactError, DataError, LlmrecError
-from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.recommenders.base import (
+    Recommender,
+    RecommenderSettings,
+    load_recommender_settings,
+    save_recommender_settings,
+)
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 SCORES_AT_ONCE = 1 << 23
 """Most scores in memory at once (32 MiB): with ten million items, users are scored one by one."""
@@ -87,7 +92,8 @@ class ScoringRecommender(Component):
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
     ) -> ScoredItems:
         """The best k items of each history; see `Recommender`. Of equal scores the lower item row comes first.
 
@@ -96,20 +102,30 @@ class ScoringRecommender(Component):
         """
         size = len(self.catalog)
         histories = checked_histories(histories, size)
-        columns = None if candidates is None else checked_candidates(candidates, size)
+        wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, size)
+        columns = wanted.rows if isinstance(wanted, PreparedCandidates) else None
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
         step = max(1, SCORES_AT_ONCE // max(size, 1))
         for start in range(0, len(histories), step):
             part = _slice(histories, start, start + step)
             chunk = self.score(part)  # (b, N)
-            if exclude_seen:
-                chunk[np.repeat(np.arange(len(part)), part.lengths), part.values] = -np.inf
+            if closed is not None:
+                chunk[_pairs(_slice(closed, start, start + step))] = -np.inf
+            if isinstance(wanted, Ragged):
+                others = np.ones(chunk.shape, bool)
+                others[_pairs(_slice(wanted, start, start + step))] = False
+                chunk[others] = -np.inf
             best, values = top_k(chunk if columns is None else chunk[:, columns], k)
             found = slice(start, start + step), slice(0, best.shape[1])
             rows[found] = np.where(np.isneginf(values), -1, best if columns is None else columns[best])
             scores[found] = values
         return ScoredItems(rows, scores)
+
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """See `Recommender.prepare_candidates`; nothing but the check is worth keeping here."""
+        return PreparedCandidates(distinct_rows(candidates, len(self.catalog)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, `catalog.parquet` and, last, `recommender.json`; other files there stay."""
@@ -197,18 +213,48 @@ def checked_histories(histories: Ragged | Sequence[Rows], size: int) -> Ragged:
     Raises:
         DataError: an item row is not in `[0, size)`.
     """
-    ragged = histories if isinstance(histories, Ragged) else Ragged.from_lists(histories)
-    ragged = _slice(ragged, 0, len(ragged))
-    if (wrong := np.flatnonzero((ragged.values < 0) | (ragged.values >= size))).size:
-        owner = int(np.searchsorted(ragged.offsets, wrong[0], side="right")) - 1
+    return _in_catalog(histories if isinstance(histories, Ragged) else Ragged.from_lists(histories), "history", size)
+
+
+def checked_candidates(
+    recommender: Recommender, candidates: Candidates | None, users: int
+) -> Ragged | PreparedCandidates | None:
+    """The argument of `Recommender.recommend`: lists of the catalog's items, or what the recommender itself prepared.
+
+    Args:
+        users: histories, `B`.
+
+    Raises:
+        DataError: an item row is not in the catalog, or there are not as many lists as histories.
+    """
+    if candidates is None or isinstance(candidates, PreparedCandidates):
+        return candidates
+    if not isinstance(candidates, Ragged):
+        return recommender.prepare_candidates(candidates)
+    if len(candidates) != users:
+        raise DataError(f"there are {len(candidates)} lists of candidates for {users} histories.", fix="Give one each.")
+    return _in_catalog(candidates, "candidates of history", len(recommender.catalog))
+
+
+def left_out(histories: Ragged, exclude_seen: bool, exclude: Ragged | None, size: int) -> Ragged | None:
+    """What must not come for each history; None where nothing is.
+
+    Raises:
+        DataError: an item row is not in `[0, size)`, or there are not as many lists as histories.
+    """
+    if exclude is None:
+        return histories if exclude_seen else None
+    if len(exclude) != len(histories):
         raise DataError(
-            f"history {owner} has item row {ragged.values[wrong[0]]}, the catalog has rows 0 to {size - 1}.",
-            fix="Leave out items that the catalog does not know.",
+            f"there are {len(exclude)} lists to exclude for {len(histories)} histories.", fix="Give one each."
         )
-    return ragged
+    exclude = _in_catalog(exclude, "what to exclude for history", size)
+    if not exclude_seen:
+        return exclude
+    return Ragged.from_lists([np.concatenate(both) for both in zip(histories, exclude, strict=True)])
 
 
-def checked_candidates(candidates: Rows, size: int) -> Rows:
+def distinct_rows(candidates: Rows, size: int) -> Rows:
     """The distinct candidates in ascending order, `int32[C]`.
 
     Raises:
@@ -222,6 +268,23 @@ def checked_candidates(candidates: Rows, size: int) -> Rows:
             fix="Leave out items that the catalog does not know.",
         )
     return distinct
+
+
+def _in_catalog(lists: Ragged, what: str, size: int) -> Ragged:
+    """The same lists in an array of their own."""
+    own = _slice(lists, 0, len(lists))
+    if (wrong := np.flatnonzero((own.values < 0) | (own.values >= size))).size:
+        owner = int(np.searchsorted(own.offsets, wrong[0], side="right")) - 1
+        raise DataError(
+            f"{what} {owner} has item row {own.values[wrong[0]]}, the catalog has rows 0 to {size - 1}.",
+            fix="Leave out items that the catalog does not know.",
+        )
+    return own
+
+
+def _pairs(lists: Ragged) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Of every value the number of its list, and the value: places in a table with a row for each list."""
+    return np.repeat(np.arange(len(lists)), lists.lengths), lists.values
 
 
 def _slice(lists: Ragged, start: int, stop: int) -> Ragged:

@@ -1,0 +1,128 @@
+"""What a worker thread is asked: questions with equal keys are answered in one call of the recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmrec.recommenders.llm import LLMRecommender
+from llmrec.serving.live import Allowed, Live
+from llmrec.types import Candidates, Ragged, Rows, ScoredItems
+
+
+class Best(NamedTuple):
+    """A list of items, best first.
+
+    Args:
+        rows: `int32[n]`. scores: `float32[n]`. exact: whether it is proven to be the true top k.
+        levels: `float32[n, L]`, log-probabilities of each level, where they were asked for.
+        invalid: items that the recommender gave and must not have; they are not in the list.
+    """
+
+    rows: Rows
+    scores: Any
+    exact: bool
+    levels: Any
+    invalid: int
+
+
+@dataclass(frozen=True, eq=False)
+class AskBest:
+    """The best k items of a history.
+
+    Args:
+        live: the catalog that the answer is for. history: item rows. excluded: rows that must not come.
+        allowed: what may come for all who ask alike; everything when None. candidates: the only rows that may come, of
+            those allowed; all when None. explain: whether the levels' log-probabilities are wanted.
+    """
+
+    live: Live
+    history: Rows
+    k: int
+    excluded: Rows
+    allowed: Allowed | None = None
+    candidates: Rows | None = None
+    explain: bool = False
+
+    @property
+    def key(self) -> Hashable:
+        """Together with those of the same catalog, k and kind of candidates."""
+        shared = None if self.candidates is not None else id(self.allowed)
+        return type(self), id(self.live), self.k, shared, self.candidates is None
+
+    @staticmethod
+    def answer(questions: Sequence[AskBest]) -> list[Best]:
+        """The lists, in order; the questions have one key."""
+        first = questions[0]
+        candidates: Candidates | None = None if first.allowed is None else first.allowed.shared
+        if first.candidates is not None:
+            candidates = Ragged.from_lists([one.own_candidates() for one in questions])
+        found = first.live.recommender.recommend(
+            [one.history for one in questions],
+            first.k,
+            exclude_seen=False,
+            candidates=candidates,
+            exclude=Ragged.from_lists([one.excluded for one in questions]),
+        )
+        return [one.checked(found, number) for number, one in enumerate(questions)]
+
+    def own_candidates(self) -> Rows:
+        """Its candidates that are allowed."""
+        assert self.candidates is not None
+        return self.candidates if self.allowed is None else self.candidates[self.allowed.mask[self.candidates]]
+
+    def checked(self, found: ScoredItems, number: int) -> Best:
+        """One list of many, with everything left out that must not be there: nothing, unless something is broken."""
+        rows, scores = found.rows[number], found.scores[number]
+        rows, scores = rows[rows != -1], scores[rows != -1]
+        right = (rows >= 0) & (rows < len(self.live.catalog))
+        right &= ~np.isin(rows, self.excluded)
+        right &= np.isin(np.arange(len(rows)), np.unique(rows, return_index=True)[1])
+        if self.allowed is not None:
+            right &= self.allowed.mask[np.where(right, rows, 0)]
+        if self.candidates is not None:
+            right &= np.isin(rows, self.candidates)
+        kept = rows[right]
+        levels = None
+        if self.explain and isinstance(self.live.recommender, LLMRecommender):
+            levels = self.live.recommender.explain([self.history], [kept])[0]
+        return Best(kept, scores[right], bool(found.exact[number]), levels, int((~right).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class AskDraws:
+    """Items drawn from the model's distribution behind a prompt of tokens.
+
+    Args:
+        prompt: token ids. draws: items wanted. temperature: 0 is the best item, every time.
+        top_p: of each level, only the likeliest codes that together have this probability.
+        allowed, candidates, excluded: as in `AskBest`.
+    """
+
+    live: Live
+    prompt: Sequence[int]
+    draws: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    allowed: Allowed | None
+    candidates: Rows | None
+    excluded: Rows
+
+    @property
+    def key(self) -> Hashable:
+        """Alone: each has a random generator of its own."""
+        return type(self), id(self)
+
+    @staticmethod
+    def answer(questions: Sequence[AskDraws]) -> list[Rows]:
+        """The rows drawn, `int32[draws]`; fewer where nothing may come."""
+        raise NotImplementedError
+
+
+def answer_all(questions: Sequence[Any]) -> list[Any]:
+    """The answers of questions with one key."""
+    return list(type(questions[0]).answer(questions))
