@@ -32,7 +32,8 @@ from llmrec.registry import REGISTRY
 from llmrec.sources.table import TableSource
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [path for pattern in ("*.md", "deploy/*.md", "docs/*.md", "examples/*.md") for path in sorted(ROOT.glob(pattern))]
+PATTERNS = ("*.md", "deploy/*.md", "docs/*.md", "examples/*.md")
+DOCUMENTS = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

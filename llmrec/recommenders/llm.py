@@ -214,7 +214,7 @@ class LLMRecommender:
             wording = (folder / artifact.PROMPT).read_bytes()
             catalog = Catalog(pq.read_table(folder / artifact.CATALOG))
             items = ItemTokenizer.load(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         except (OSError, ValueError, SafetensorError) as error:
             raise ArtifactError(
                 f"{folder} is not a complete model folder ({error}). Save or download it again."
