@@ -328,7 +328,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(recommender, LLMRecommender):
+    if isinstance(recommender, LLMRecommender) and recommender.model is not None:
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)

@@ -48,6 +48,11 @@ class Ragged:
     def __iter__(self) -> Iterator[Rows]:
         return (self[i] for i in range(len(self)))
 
+    def slice(self, start: int, stop: int) -> Ragged:
+        """The lists from `start` on and before `stop`, without a copy."""
+        offsets = self.offsets[start : min(stop, len(self)) + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
     def take(self, lists: NDArray[np.int64]) -> Ragged:
         """Some of the lists, `int64[n]`, in the order given; the new values belong to them alone."""
         lengths = self.lengths[lists]

@@ -21,3 +21,5 @@ def test_lists_are_taken_in_the_order_asked_for(lists: list[list[int]], data: st
 def test_a_part_of_a_longer_array_leaves_the_rest_behind() -> None:
     part = Ragged(np.arange(9, dtype=np.int32), np.array([2, 4, 4, 7]))
     assert [rows.tolist() for rows in part.take(np.array([2, 0, 1]))] == [[4, 5, 6], [2, 3], []]
+    assert [rows.tolist() for rows in part.slice(1, 9)] == [[], [4, 5, 6]]
+    assert part.slice(1, 9).values.tolist() == [4, 5, 6]

@@ -124,10 +124,11 @@ class VLLMEngine:
         self.trie = self.tokens.trie
 
     @classmethod
-    def load(cls, folder: str | Path, **settings: Any) -> VLLMEngine:
+    def load(cls, folder: str | Path, items: ItemTokenizer | None = None, **settings: Any) -> VLLMEngine:
         """Start vLLM on a model folder.
 
         Args:
+            items: those of the folder, where they have been read already.
             settings: further arguments of `vllm.LLM`, such as `dtype` or `gpu_memory_utilization`.
 
         Raises:
@@ -137,7 +138,8 @@ class VLLMEngine:
         require_vllm()
         from vllm import LLM
 
-        items = ItemTokenizer.load(served_folder(str(folder)))
+        served = served_folder(str(folder))
+        items = ItemTokenizer.load(served) if items is None else items
         return cls(OfflineBackend(LLM(**{**settings_for(folder, items), **settings})), items)
 
     def allow(self, rows: Rows) -> AllowedItems:
@@ -241,6 +243,7 @@ def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
     """Arguments of `vllm.LLM` or `AsyncEngineArgs` that `VLLMEngine` needs for a model folder."""
     settings: dict[str, Any] = {
         "model": str(folder),
+        "load_format": "safetensors",  # by default vLLM reads a pickle where there are none
         "logits_processors": [PROCESSOR],
         "logprobs_mode": "processed_logits",
         "max_logprobs": items.trie.fan_out,

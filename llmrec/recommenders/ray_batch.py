@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from llmrec.errors import DataError, MissingExtraError
 from llmrec.recommenders.base import Recommender, load_recommender_settings
-from llmrec.recommenders.scoring import checked_k
+from llmrec.recommenders.checks import checked_k
 from llmrec.recommenders.stream import STEP_USERS, prepared, recommend_batch
 from llmrec.types import Rows
 

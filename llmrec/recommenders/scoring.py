@@ -1,4 +1,4 @@
-"""The base of recommenders that score every item at once, and what any recommender needs at its edges.
+"""The base of recommenders that score every item at once.
 
 A technique says how it learns (`learn`: train rows -> named arrays) and how it scores (`score`: histories -> one number
 an item). Masking, ranking, chunking, checking and saving are the same for all and live here.
@@ -25,12 +25,8 @@ from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ArtifactError, DataError, LlmrecError
-from llmrec.recommenders.base import (
-    Recommender,
-    RecommenderSettings,
-    load_recommender_settings,
-    save_recommender_settings,
-)
+from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
+from llmrec.recommenders.checks import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 SCORES_AT_ONCE = 1 << 23
@@ -109,13 +105,13 @@ class ScoringRecommender(Component):
         scores = np.full(rows.shape, -np.inf, np.float32)
         step = max(1, SCORES_AT_ONCE // max(size, 1))
         for start in range(0, len(histories), step):
-            part = _slice(histories, start, start + step)
+            part = histories.slice(start, start + step)
             chunk = self.score(part)  # (b, N)
             if closed is not None:
-                chunk[_pairs(_slice(closed, start, start + step))] = -np.inf
+                chunk[_pairs(closed.slice(start, start + step))] = -np.inf
             if isinstance(wanted, Ragged):
                 others = np.ones(chunk.shape, bool)
-                others[_pairs(_slice(wanted, start, start + step))] = False
+                others[_pairs(wanted.slice(start, start + step))] = False
                 chunk[others] = -np.inf
             best, values = top_k(chunk if columns is None else chunk[:, columns], k)
             found = slice(start, start + step), slice(0, best.shape[1])
@@ -193,100 +189,6 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     return best, np.take_along_axis(scores, best, axis=1)
 
 
-def checked_k(k: int) -> int:
-    """The number of items wanted.
-
-    Raises:
-        DataError: it is below 1.
-    """
-    if k < 1:
-        raise DataError(f"k is {k}.", fix="Ask for at least one item.")
-    return k
-
-
-def checked_histories(histories: Ragged | Sequence[Rows], size: int) -> Ragged:
-    """The histories as one `Ragged` whose values belong to its lists and to the catalog.
-
-    Args:
-        histories: `B` lists of item rows. size: items in the catalog.
-
-    Raises:
-        DataError: an item row is not in `[0, size)`.
-    """
-    return _in_catalog(histories if isinstance(histories, Ragged) else Ragged.from_lists(histories), "history", size)
-
-
-def checked_candidates(
-    recommender: Recommender, candidates: Candidates | None, users: int
-) -> Ragged | PreparedCandidates | None:
-    """The argument of `Recommender.recommend`: lists of the catalog's items, or what the recommender itself prepared.
-
-    Args:
-        users: histories, `B`.
-
-    Raises:
-        DataError: an item row is not in the catalog, or there are not as many lists as histories.
-    """
-    if candidates is None or isinstance(candidates, PreparedCandidates):
-        return candidates
-    if not isinstance(candidates, Ragged):
-        return recommender.prepare_candidates(candidates)
-    if len(candidates) != users:
-        raise DataError(f"there are {len(candidates)} lists of candidates for {users} histories.", fix="Give one each.")
-    return _in_catalog(candidates, "candidates of history", len(recommender.catalog))
-
-
-def left_out(histories: Ragged, exclude_seen: bool, exclude: Ragged | None, size: int) -> Ragged | None:
-    """What must not come for each history; None where nothing is.
-
-    Raises:
-        DataError: an item row is not in `[0, size)`, or there are not as many lists as histories.
-    """
-    if exclude is None:
-        return histories if exclude_seen else None
-    if len(exclude) != len(histories):
-        raise DataError(
-            f"there are {len(exclude)} lists to exclude for {len(histories)} histories.", fix="Give one each."
-        )
-    exclude = _in_catalog(exclude, "what to exclude for history", size)
-    if not exclude_seen:
-        return exclude
-    return Ragged.from_lists([np.concatenate(both) for both in zip(histories, exclude, strict=True)])
-
-
-def distinct_rows(candidates: Rows, size: int) -> Rows:
-    """The distinct candidates in ascending order, `int32[C]`.
-
-    Raises:
-        DataError: an item row is not in `[0, size)`.
-    """
-    distinct = np.unique(np.asarray(candidates, np.int32))
-    if distinct.size and not 0 <= distinct[0] <= distinct[-1] < size:
-        wrong = distinct[0] if distinct[0] < 0 else distinct[-1]
-        raise DataError(
-            f"candidate item row {wrong} is not in the catalog, which has rows 0 to {size - 1}.",
-            fix="Leave out items that the catalog does not know.",
-        )
-    return distinct
-
-
-def _in_catalog(lists: Ragged, what: str, size: int) -> Ragged:
-    """The same lists in an array of their own."""
-    own = _slice(lists, 0, len(lists))
-    if (wrong := np.flatnonzero((own.values < 0) | (own.values >= size))).size:
-        owner = int(np.searchsorted(own.offsets, wrong[0], side="right")) - 1
-        raise DataError(
-            f"{what} {owner} has item row {own.values[wrong[0]]}, the catalog has rows 0 to {size - 1}.",
-            fix="Leave out items that the catalog does not know.",
-        )
-    return own
-
-
 def _pairs(lists: Ragged) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Of every value the number of its list, and the value: places in a table with a row for each list."""
     return np.repeat(np.arange(len(lists)), lists.lengths), lists.values
-
-
-def _slice(lists: Ragged, start: int, stop: int) -> Ragged:
-    offsets = lists.offsets[start : min(stop, len(lists)) + 1]
-    return Ragged(lists.values[offsets[0] : offsets[-1]], offsets - offsets[0])

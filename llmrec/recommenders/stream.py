@@ -29,7 +29,7 @@ from llmrec import artifact
 from llmrec.data.vocabulary import Vocabulary
 from llmrec.errors import ArtifactError, DataError
 from llmrec.recommenders.base import Recommender, load_recommender_settings
-from llmrec.recommenders.scoring import checked_k
+from llmrec.recommenders.checks import checked_k
 from llmrec.sources.files import count_rows, digest, iter_batches, require_columns
 from llmrec.types import PreparedCandidates, Ragged, Rows, ScoredItems
 

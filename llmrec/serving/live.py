@@ -20,6 +20,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.llm import LLMRecommender
+from llmrec.sources.table import items_from_frame
 from llmrec.types import PreparedCandidates, Rows
 
 
@@ -128,4 +129,11 @@ def _grown(recommender: Recommender, items: Sequence[Mapping[str, Any]]) -> Reco
         table = pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()})
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise LlmrecError(f"the new items do not fit the catalog's columns ({error}).") from None
-    return recommender.add_items(Catalog(table))
+    # Cleaned as at training; a source joins lists to one text, so where the catalog has lists, they stay as they are.
+    lists = [name for name in schema.names if pa.types.is_list(schema.field(name).type)]
+    cleaned = items_from_frame(table.drop_columns(lists), "add")
+    if len(cleaned) < len(items):
+        raise LlmrecError("an item is named twice among the new ones.")
+    for name in lists:
+        cleaned = Catalog(cleaned.table.append_column(schema.field(name), table[name]))
+    return recommender.add_items(cleaned)

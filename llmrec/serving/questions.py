@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.serving.live import Allowed, Live
@@ -67,7 +68,14 @@ class AskBest:
             candidates=candidates,
             exclude=Ragged.from_lists([one.excluded for one in questions]),
         )
-        return [one.checked(found, number) for number, one in enumerate(questions)]
+        lists = [one.checked(found, number) for number, one in enumerate(questions)]
+        asked = [number for number, one in enumerate(questions) if one.explain]
+        if asked and isinstance(first.live.recommender, LLMRecommender):
+            rows = _filled([lists[number].rows for number in asked])
+            levels = first.live.recommender.explain([questions[number].history for number in asked], rows)
+            for number, said in zip(asked, levels, strict=True):
+                lists[number] = lists[number]._replace(levels=said[: len(lists[number].rows)])
+        return lists
 
     def own_candidates(self) -> Rows:
         """Its candidates that are allowed."""
@@ -85,11 +93,34 @@ class AskBest:
             right &= self.allowed.mask[np.where(right, rows, 0)]
         if self.candidates is not None:
             right &= np.isin(rows, self.candidates)
-        kept = rows[right]
-        levels = None
-        if self.explain and isinstance(self.live.recommender, LLMRecommender):
-            levels = self.live.recommender.explain([self.history], [kept])[0]
-        return Best(kept, scores[right], bool(found.exact[number]), levels, int((~right).sum()))
+        return Best(rows[right], scores[right], bool(found.exact[number]), None, int((~right).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class AskScores:
+    """The scores of given items, `rows`, after a history."""
+
+    live: Live
+    history: Rows
+    rows: Rows
+
+    @property
+    def key(self) -> Hashable:
+        """Together with all of the same catalog, if the recommender can take items of each."""
+        alone = None if isinstance(self.live.recommender, LLMRecommender) else id(self)
+        return type(self), id(self.live), alone
+
+    @staticmethod
+    def answer(questions: Sequence[AskScores]) -> list[NDArray[np.float32]]:
+        """`float32[n]` each, NaN for an item that would never come."""
+        recommender = questions[0].live.recommender
+        if isinstance(recommender, LLMRecommender):
+            found = recommender.score([one.history for one in questions], _filled([one.rows for one in questions]))
+            return [scores[: len(one.rows)] for one, scores in zip(questions, found, strict=True)]
+        (one,) = questions
+        listed = recommender.recommend([one.history], len(one.rows), exclude_seen=False, candidates=one.rows)
+        scores = dict(zip(listed.rows[0].tolist(), listed.scores[0].tolist(), strict=True))
+        return [np.array([scores.get(row, np.nan) for row in one.rows.tolist()], np.float32)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +152,14 @@ class AskDraws:
     def answer(questions: Sequence[AskDraws]) -> list[Rows]:
         """The rows drawn, `int32[draws]`; fewer where nothing may come."""
         raise NotImplementedError
+
+
+def _filled(lists: Sequence[Rows]) -> NDArray[np.int32]:
+    """`int32[B, n]`: lists of rows, filled up with -1."""
+    table = np.full((len(lists), max(map(len, lists))), -1, np.int32)
+    for number, rows in enumerate(lists):
+        table[number, : len(rows)] = rows
+    return table
 
 
 def answer_all(questions: Sequence[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from llmrec.serving.explain import explanations
 from llmrec.serving.live import Live
 from llmrec.serving.problems import Problem, invalid
-from llmrec.serving.questions import AskBest, Best
+from llmrec.serving.questions import AskBest, AskScores, Best
 from llmrec.serving.schemas import (
     BatchAnswer,
     BatchRequest,
@@ -46,17 +46,17 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/score")
     async def score(body: ScoreRequest, request: Request) -> ScoreAnswer:
-        """The scores of given items after a history; the beams are as many as the items, so none is missed."""
+        """The scores of given items after a history, each computed and none searched for."""
         live = service.catalog.current
-        service.check_size(len(body.items), service.settings.max_candidates, "items", "items")
         question, unknown = await run_in_threadpool(_read_score, service, live, body)
-        scores = {}
-        if question.k:
-            (best,) = await service.answers(request, [question], body.timeout_ms)
-            scores = dict(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
+        scores: dict[int, float | None] = {}
+        if len(question.rows):
+            (found,) = await service.answers(request, [question], body.timeout_ms)
+            told = [None if np.isnan(value) else float(value) for value in found]
+            scores = dict(zip(question.rows.tolist(), told, strict=True))
         rows = [live.catalog.items.row(name) for name in body.items]
         items = [
-            ScoredItem(item_id=name, title=live.catalog.title(row), score=scores.get(row))
+            ScoredItem(item_id=name, title=live.catalog.title(row), score=scores[row])
             for name, row in zip(body.items, rows, strict=True)
             if row >= 0
         ]
@@ -120,13 +120,12 @@ def _read(service: Service, live: Live, body: RecommendRequest) -> tuple[AskBest
     return question, list(dict.fromkeys(unknown + more))
 
 
-def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskBest, list[str]]:
+def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskScores, list[str]]:
     service.check_size(len(body.history), service.settings.max_history, "a history", "history")
+    service.check_size(len(body.items), service.settings.max_scored, "items", "items")
     history, unknown = live.rows(in_order(body.history))
     wanted, missing = live.rows(body.items)
-    wanted = np.unique(wanted)
-    question = AskBest(live, history, len(wanted), np.empty(0, np.int32), None, wanted)
-    return question, list(dict.fromkeys(unknown + missing))
+    return AskScores(live, history, np.unique(wanted)), list(dict.fromkeys(unknown + missing))
 
 
 def in_order(history: Sequence[str] | Sequence[Event]) -> list[str]:

@@ -63,7 +63,7 @@ def _on_vllm(folder: Path, settings: ServingSettings, dtype: str) -> Service:
     from llmrec.serving.vllm_process import VLLMProcess
 
     process = VLLMProcess.start(folder, ItemTokenizer.load(served_folder(str(folder))), dtype=dtype)
-    recommender = LLMRecommender.from_pretrained(folder, engine=lambda items: VLLMEngine(process.backend, items))
+    recommender = LLMRecommender.from_pretrained(folder, engine=lambda task: VLLMEngine(process.backend, task.items))
     # vLLM puts the steps of all searches together by itself, so here each question is searched for alone.
     settings = settings.model_copy(update={"workers": VLLM_WORKERS, "max_batch": 1})
     return Service(recommender, settings, engine="vllm", is_alive=process.is_alive, stop=process.stop)

@@ -18,7 +18,8 @@ class ServingSettings(Component):
         workers: threads that decode; one for the embedded engine, which uses all cores itself, several for vLLM, which
             puts their steps together.
         max_k: items of one list. max_history: items of one history. max_candidates: items that one request may name
-            besides. max_requests: of one batch; at most `max_queue` of them can be accepted.
+            besides. max_scored: items that are scored at once. max_requests: of one batch; at most `max_queue` of them
+            can be accepted.
         max_body_bytes: of a request. body_timeout_s: how long a body may take to arrive.
         cached_filters: filters whose allowed items are kept; counting them again costs a pass over the catalog.
     """
@@ -31,6 +32,7 @@ class ServingSettings(Component):
     max_k: int = Field(100, ge=1)
     max_history: int = Field(1000, ge=1)
     max_candidates: int = Field(10_000, ge=1)
+    max_scored: int = Field(1000, ge=1)
     max_requests: int = Field(256, ge=1)
     max_body_bytes: int = Field(2**20, ge=1)
     body_timeout_s: float = Field(10.0, gt=0)

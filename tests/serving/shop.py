@@ -31,7 +31,7 @@ SHAPES = ["lamp", "chair", "desk", "shelf", "rug", "clock"]
 
 def make_catalog(count: int = 30) -> Catalog:
     titles = [f"{(COLORS[row % 4] or ['plain'])[0]} {SHAPES[row % 6]} {row}" for row in range(count)]
-    titles[7] = HOSTILE
+    titles[7:8] = [HOSTILE] if count > 7 else []
     return Catalog(
         pa.table(
             {

@@ -50,7 +50,8 @@ def test_stock_comes_and_goes() -> None:
 def test_new_items_can_be_recommended_at_once() -> None:
     with client_of(make_service(), admin_keys=ADMIN_KEYS) as client:
         new = {"item_id": "n1", "title": "red lamp of today", "brand": "Alba", "colors": ["red"]}
-        state = change(client, add=[new], out_of_stock=["i0"])
+        dirty = {**new, "title": "<b>red</b>  lamp of&nbsp;today"}
+        state = change(client, add=[dirty], out_of_stock=["i0"])
         assert (state["items"], state["in_stock"]) == (31, 30)
         assert "n1" in everything(client)
         assert "n1" in everything(client, filters={"colors": ["red"]})
@@ -58,7 +59,8 @@ def test_new_items_can_be_recommended_at_once() -> None:
         assert client.post("/v1/recommend", json={"history": ["n1"], "explain": "scores"}).status_code == 200
         for bad in (
             [new],
-            [{"item_id": "n2"}],
+            [{"title": "t"}],
+            [{"item_id": "n2", "title": "t"}] * 2,
             [{"item_id": "n2", "title": "t", "size": 3}],
             [{"item_id": "n2", "title": "t", "price": "cheap"}],
             [{"item_id": "n2", "title": "a"}, {"item_id": "n2", "title": "b"}],

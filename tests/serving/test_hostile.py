@@ -53,7 +53,7 @@ REFUSED: list[tuple[str, Any, int]] = [
     (BATCH, {"requests": [{"history": []}] * 300}, 422),
     (BATCH, {"requests": [{"history": []}, {"history": [], "k": 101}]}, 422),
     (SCORE, {"history": [], "items": []}, 422),
-    (SCORE, {"history": [], "items": ["i1"] * 10_001}, 422),
+    (SCORE, {"history": [], "items": ["i1"] * 1001}, 422),
     (COMPLETE, {"prompt": ""}, 422),
     (COMPLETE, {"prompt": []}, 422),
     (COMPLETE, {"prompt": [-1]}, 422),
