@@ -68,14 +68,14 @@ def create_app(
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
     add_handlers(app)
     app.include_router(status.router(service))
-    asks = [Depends(KeyCheck(keys or {})), Depends(bearer)]
+    asks = _only_with(keys)
     for part in (recommend, items):
         app.include_router(part.router(service), dependencies=asks)
     if isinstance(service.catalog.current.recommender, LLMRecommender):
         app.include_router(completions.router(service), dependencies=asks)
     app.include_router(status.metrics_router(service), dependencies=asks)
     if admin_keys:
-        app.include_router(admin.router(service), dependencies=[Depends(KeyCheck(admin_keys)), Depends(bearer)])
+        app.include_router(admin.router(service), dependencies=_only_with(admin_keys))
     app.mount("/static", StaticFiles(directory=PAGE))
 
     @app.get("/", include_in_schema=False)
@@ -83,3 +83,8 @@ def create_app(
         return FileResponse(PAGE / "index.html")
 
     return app
+
+
+def _only_with(keys: Mapping[str, str] | None) -> list[Any]:
+    """What a router depends on; `bearer` is there for the OpenAPI document."""
+    return [Depends(KeyCheck(keys)), Depends(bearer)] if keys else []

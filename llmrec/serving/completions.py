@@ -13,13 +13,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from llmrec.errors import DecodingError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.spelling import LETTERS
+from llmrec.indexes.trie import ROOT
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.serving.live import Live
 from llmrec.serving.problems import Problem, invalid
@@ -34,7 +36,7 @@ MOST_DRAWS = 128
 MOST_CHARACTERS = 50_000
 """Of one prompt's text."""
 
-CODE_TOKEN = re.compile(r"<[a-z]_[0-9]{1,9}>")
+CODE_TOKEN = re.compile(r"<(?P<letter>[a-z])_(?P<code>0|[1-9][0-9]{0,8})>")
 
 
 class ItemArguments(Body):
@@ -182,24 +184,27 @@ def encode_with_codes(items: ItemTokenizer, text: str) -> list[int]:
 
 def _code_at(items: ItemTokenizer, text: str, start: int) -> tuple[list[int], int] | None:
     """The tokens of the item that is spelled at a place of a text, and where it ends."""
+    node = torch.tensor(ROOT)
     ids: list[int] = []
-    while (match := CODE_TOKEN.match(text, start)) and len(ids) < items.levels:
-        ids.append(items.tokenizer.convert_tokens_to_ids(match[0]))
+    while not items.is_text and (match := CODE_TOKEN.match(text, start)) and len(ids) < items.levels:
+        level, code = len(ids), int(match["code"])
+        if match["letter"] != LETTERS[level] or code >= len(items.codebooks[level]):
+            return None
+        node = items.trie.find(node, torch.tensor(code))
+        if int(node) < 0:
+            return None
+        ids.append(int(items.codebooks[level][code]))
         start = match.end()
-        try:
-            items.decode(ids)
-        except DecodingError:
-            continue
-        return ids, start
+        if bool(items.trie.is_leaf(node)):
+            return ids, start
     return None
 
 
 def _write(service: Service, live: Live, questions: Sequence[AskDraws], drawn: Sequence[Rows]) -> Completion:
     choices: list[Choice] = []
     tokens = 0
-    for question, rows in zip(questions, drawn, strict=True):
-        found: list[int | None] = [*map(int, rows), *[None] * (question.draws - len(rows))]
-        for row in found:
+    for rows in drawn:
+        for row in [None if row < 0 else int(row) for row in rows]:
             code = "" if row is None else str(live.code(row))
             choices.append(
                 Choice(

@@ -7,6 +7,7 @@ caller sent.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from llmrec.errors import LlmrecError
+
+FORM = re.compile(r"(str|int|float|bool|none|list\[.*|constrained-str|Event)$")
+"""Parts of a place in a schema that name a form and no field."""
 
 MOST_CHARACTERS = 500
 """Of a message; a caller may have named a field with a megabyte."""
@@ -106,13 +110,26 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # what a JSON parser stumbles over is no reason for another status
+            return answer(invalid("The body cannot be read."))
         phrase = HTTPStatus(error.status_code)
-        code = phrase.name.lower() if error.status_code != 400 else "invalid_request"
-        return answer(Problem(error.status_code, code, f"{phrase.phrase}."), error.headers)
+        code = phrase.name.lower()
+        headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+        return answer(Problem(error.status_code, code, f"{phrase.phrase}."), headers)
 
     @app.exception_handler(Exception)
     async def of_a_bug(request: Request, error: Exception) -> JSONResponse:
         return answer(Problem(500, "internal", "The server failed at this request; its log says how."))
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path can be asked for; the framework names the methods of its first route only."""
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\\{.*?\\}", ".+", re.escape(path))
+        if re.fullmatch(pattern, request.url.path):
+            found.update(name.upper() for name in operations)
+    return sorted(found)
 
 
 def _readable(text: str) -> str:
@@ -121,9 +138,12 @@ def _readable(text: str) -> str:
 
 
 def _first(error: RequestValidationError) -> Problem:
-    """The first complaint of a schema, without the value that it is about."""
-    line: Mapping[str, Any] = error.errors()[0]
-    place = ".".join(str(part) for part in line["loc"] if part != "body")
+    """One complaint of a schema, without the value that it is about.
+
+    Where a field may have several forms, pydantic says what is wrong with each; the one that got furthest helps most.
+    """
+    line: Mapping[str, Any] = max(error.errors(), key=lambda line: len(line["loc"]))
+    place = ".".join(str(part) for part in line["loc"] if part != "body" and not FORM.match(str(part)))
     if line["type"] == "json_invalid":
         return invalid("The body is no JSON.")
     rest = len(error.errors()) - 1

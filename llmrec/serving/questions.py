@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrec.engines.sample import sample
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.serving.live import Allowed, Live
 from llmrec.types import Candidates, Ragged, Rows, ScoredItems
@@ -60,7 +61,7 @@ class AskBest:
         first = questions[0]
         candidates: Candidates | None = None if first.allowed is None else first.allowed.shared
         if first.candidates is not None:
-            candidates = Ragged.from_lists([one.own_candidates() for one in questions])
+            candidates = Ragged.from_lists([_allowed(one.candidates, one.allowed) for one in questions])
         found = first.live.recommender.recommend(
             [one.history for one in questions],
             first.k,
@@ -76,11 +77,6 @@ class AskBest:
             for number, said in zip(asked, levels, strict=True):
                 lists[number] = lists[number]._replace(levels=said[: len(lists[number].rows)])
         return lists
-
-    def own_candidates(self) -> Rows:
-        """Its candidates that are allowed."""
-        assert self.candidates is not None
-        return self.candidates if self.allowed is None else self.candidates[self.allowed.mask[self.candidates]]
 
     def checked(self, found: ScoredItems, number: int) -> Best:
         """One list of many, with everything left out that must not be there: nothing, unless something is broken."""
@@ -145,13 +141,38 @@ class AskDraws:
 
     @property
     def key(self) -> Hashable:
-        """Alone: each has a random generator of its own."""
-        return type(self), id(self)
+        """Together with those of the same catalog, settings and kind of candidates; each has a generator of its own."""
+        settings = self.draws, self.temperature, self.top_p
+        return type(self), id(self.live), settings, self.candidates is None
 
     @staticmethod
     def answer(questions: Sequence[AskDraws]) -> list[Rows]:
-        """The rows drawn, `int32[draws]`; fewer where nothing may come."""
-        raise NotImplementedError
+        """The rows drawn, `int32[draws]`, with replacement; -1 where nothing may come."""
+        first = questions[0]
+        recommender = first.live.recommender
+        assert isinstance(recommender, LLMRecommender)  # the route exists for these only
+        candidates: Any = None if first.allowed is None else first.allowed.shared.form
+        if first.candidates is not None:
+            candidates = Ragged.from_lists([_allowed(one.candidates, one.allowed) for one in questions])
+        drawn = sample(
+            recommender.engine,
+            [one.prompt for one in questions],
+            first.draws,
+            first.temperature,
+            first.top_p,
+            [one.seed for one in questions],
+            Ragged.from_lists([one.excluded for one in questions]),
+            candidates,
+            recommender.decoding.beams,
+            recommender.decoding.normalize,
+        )
+        return list(drawn)
+
+
+def _allowed(candidates: Rows | None, allowed: Allowed | None) -> Rows:
+    """Those of a question's own candidates that are allowed."""
+    assert candidates is not None
+    return candidates if allowed is None else candidates[allowed.mask[candidates]]
 
 
 def _filled(lists: Sequence[Rows]) -> NDArray[np.int32]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from worlds import make_tiny_model, make_tiny_tokenizer
 
@@ -49,7 +53,7 @@ def make_recommender(count: int = 30, beams: int = 10) -> LLMRecommender:
     catalog = make_catalog(count)
     events = pa.array([f"u{row}" for row in range(count)])
     train = Interactions.from_columns(events, catalog.items.ids, np.arange(count), catalog.items)
-    index = RQKMeansIndex(levels=[4, 4, 8], encoder={"kind": "tfidf"}).build(catalog, train)
+    index = RQKMeansIndex(levels=[4, 4, 8], encoder={"kind": "tfidf"}, collisions="nearest").build(catalog, train)
     items = ItemTokenizer.bind(make_tiny_tokenizer(), index)
     task = NextItemTask(PromptTemplate(TEMPLATE), catalog, items, max_history=20)
     return LLMRecommender(make_tiny_model(len(items.tokenizer)), task, Decoding(beams=beams))
@@ -73,3 +77,18 @@ def with_users(service: Service, **histories: list[int]) -> Service:
 
     service.users = Users(Vocabulary(list(histories)), Ragged.from_lists(histories.values()))
     return service
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """The app on a port of this machine; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -23,7 +23,7 @@ def complete(client: TestClient, **body: Any) -> list[dict[str, Any]]:
 
 
 def test_every_choice_is_an_item(client: TestClient, recommender: LLMRecommender) -> None:
-    choices = complete(client, prompt=["Items:", [5, 6, 7]], n=40, temperature=1.5, seed=3)
+    choices = complete(client, prompt=["Items:", "x"], n=40, temperature=1.5, seed=3)
     assert [choice["index"] for choice in choices] == list(range(80))
     for choice in choices:
         row = recommender.catalog.items.row(choice["item_id"])
@@ -72,6 +72,12 @@ def test_tokens_are_counted(client: TestClient) -> None:
 
 def words(recommender: LLMRecommender, text: str) -> list[int]:
     return list(recommender.task.items.encode_text(text))
+
+
+def test_prompts_of_token_ids(client: TestClient) -> None:
+    one, other = complete(client, prompt=[[5, 6, 7], [8]], temperature=0)
+    assert [one] == complete(client, prompt=[5, 6, 7], temperature=0)
+    assert other["item_id"] == complete(client, prompt=[8], temperature=0)[0]["item_id"]
 
 
 @pytest.mark.parametrize(
