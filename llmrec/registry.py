@@ -42,6 +42,10 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",
         "markov": "llmrec.recommenders.markov:Markov",
+        "skip_markov": "llmrec.recommenders.skip_markov:SkipMarkov",
+        "itemknn": "llmrec.recommenders.itemknn:ItemKNN",
+        "ease": "llmrec.recommenders.ease:EASE",
+        "text_knn": "llmrec.recommenders.text_knn:TextKNN",
         "llm": "llmrec.recommenders.llm:LLMRecommender",
     },
 }
