@@ -46,6 +46,9 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "itemknn": "llmrec.recommenders.itemknn:ItemKNN",
         "ease": "llmrec.recommenders.ease:EASE",
         "text_knn": "llmrec.recommenders.text_knn:TextKNN",
+        "text_linear": "llmrec.recommenders.text_linear:TextLinear",
+        "sasrec": "llmrec.recommenders.sasrec:SASRec",
+        "bert4rec": "llmrec.recommenders.bert4rec:BERT4Rec",
         "llm": "llmrec.recommenders.llm:LLMRecommender",
     },
 }

@@ -22,8 +22,8 @@ class SkipMarkov(ScoringRecommender):
     """`score(j) = sum over ages a < order of decay^a * count(h[a] -> j)`, with `h[a]` the history's item of age `a`.
 
     `count(i -> j)` sums `decay^(d - 1)` over the train pairs in which `j` came `d` steps after `i`, `d` at most
-    `order`. Items that never followed come after these, by popularity, with scores of at most 0. With `order` 1 this ranks as
-    `markov` with `ties: popularity`.
+    `order`. Items that never followed come after these, by popularity, with scores of at most 0. With `order` 1 this
+    ranks as `markov` with `ties: popularity`.
 
     Args:
         order: how many items the chain looks back, in train pairs and in the history.
