@@ -139,7 +139,7 @@ def _run(chosen: argparse.Namespace) -> None:
     from llmrec.recipe import load_recipe
 
     planned = plan(load_recipe(chosen.recipe, chosen.overrides))
-    wanted = planned.stages[: [stage.name for stage in planned.stages].index(chosen.last) + 1]
+    wanted = planned.stages[: planned.stages.index(planned.stage(chosen.last)) + 1]
     if chosen.dry_run:
         rows = [{"stage": s.name, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
         if chosen.json:
@@ -316,7 +316,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import load_recipe
+    from llmrec.recipe import Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
@@ -324,7 +324,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(recommender, LLMRecommender):
+    if isinstance(recommender, LLMRecommender) and isinstance(planned.recipe, Recipe):
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
@@ -363,12 +363,15 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
     import torch
 
     from llmrec.pipeline.run import check
-    from llmrec.recipe import load_recipe
+    from llmrec.recipe import Recipe, load_recipe
 
     failed = {}
     for name in names:
         try:
-            check(load_recipe(name, [] if torch.cuda.is_available() else ["train.args.use_cpu=true"]))
+            recipe = load_recipe(name)
+            if isinstance(recipe, Recipe) and not torch.cuda.is_available():
+                recipe = load_recipe(name, ["train.args.use_cpu=true"])
+            check(recipe)
         except LlmrecError as error:
             failed[name] = str(error)
         print(f"{name:<40} {'FAILED: ' + failed[name] if name in failed else 'ok'}")

@@ -80,8 +80,8 @@ class EvaluationRecipe(Component):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class Recipe(Component):
-    """One run. `data`, `index`, `train` and `decoding` name a plug-in with `kind` and its settings.
+class AnyRecipe(Component):
+    """What every run says, whatever it makes. `data` names a plug-in with `kind` and its settings.
 
     Args:
         name: of the run; its folder is `output/name`. seed: of everything random.
@@ -93,20 +93,46 @@ class Recipe(Component):
     output: Path = Path("runs")
     data: Settings
     split: SplitRecipe = SplitRecipe()
-    index: Settings
-    model: ModelRecipe
-    task: TaskRecipe = TaskRecipe()
-    train: Settings
-    decoding: Settings = {}
     evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    @property
+    def makes(self) -> str:
+        """The registered name of the recommender that comes out."""
+        raise NotImplementedError
 
     def to_yaml(self) -> str:
         """The resolved recipe, as saved beside a model."""
         return yaml.dump(self.settings(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, follow `extends`, apply overrides, check.
+class Recipe(AnyRecipe):
+    """A run that makes a language model a recommender. `index`, `train` and `decoding` name plug-ins as `data` does."""
+
+    index: Settings
+    model: ModelRecipe
+    task: TaskRecipe = TaskRecipe()
+    train: Settings
+    decoding: Settings = {}
+
+    @property
+    def makes(self) -> str:
+        """A language model."""
+        return "llm"
+
+
+class BaselineRecipe(AnyRecipe):
+    """A run that fits another recommender: `recommender: {kind: sasrec, ...}` in place of index, model and training."""
+
+    recommender: Settings
+
+    @property
+    def makes(self) -> str:
+        """The kind that the recipe names."""
+        return str(self.recommender.get("kind"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe | BaselineRecipe:
+    """Read a recipe, follow `extends`, apply overrides, check. One with a `recommender` is that of a baseline.
 
     Args:
         name: a YAML file, or the name of a shipped recipe (`demo`, `sft/office_smollm2_cpu`).
@@ -118,7 +144,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _read(find_recipe(name))
     for override in overrides:
         _override(settings, override)
-    return Recipe.parse(settings)
+    return BaselineRecipe.parse(settings) if "recommender" in settings else Recipe.parse(settings)
 
 
 def find_recipe(name: str | Path) -> Path:

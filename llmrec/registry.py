@@ -45,6 +45,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "skip_markov": "llmrec.recommenders.skip_markov:SkipMarkov",
         "itemknn": "llmrec.recommenders.itemknn:ItemKNN",
         "ease": "llmrec.recommenders.ease:EASE",
+        "als": "llmrec.recommenders.als:ALS",
         "text_knn": "llmrec.recommenders.text_knn:TextKNN",
         "text_linear": "llmrec.recommenders.text_linear:TextLinear",
         "sasrec": "llmrec.recommenders.sasrec:SASRec",

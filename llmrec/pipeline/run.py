@@ -1,4 +1,7 @@
-"""From a recipe to a model folder: data -> index -> train -> evaluate -> folder with its card."""
+"""From a recipe to a model folder: data -> index -> train -> evaluate -> folder with its card.
+
+The recipe of a baseline needs no index: `llmrec.pipeline.baseline` plans its training, all else is the same.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +19,12 @@ from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
 from llmrec.pipeline.cache import Stage, StageCache
-from llmrec.recipe import Recipe
+from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import build, resolve
 
 if TYPE_CHECKING:
     from llmrec.evaluation.protocol import Evaluation
+    from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding
 
 logger = logging.getLogger(__name__)
@@ -30,17 +34,40 @@ logger = logging.getLogger(__name__)
 class Plan:
     """The stages of a recipe, in order; each reads the ones before it."""
 
-    recipe: Recipe
+    recipe: AnyRecipe
     cache: StageCache
-    data: Stage
-    index: Stage
-    train: Stage
-    evaluate: Stage
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            RecipeError: the recipe has none, as that of a baseline has no index.
+        """
+        names = [stage.name for stage in self.stages]
+        if name not in names:
+            raise RecipeError(f"recipe '{self.recipe.name}' has no stage '{name}'; it has {', '.join(names)}.")
+        return self.stages[names.index(name)]
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All four, first to last."""
-        return self.data, self.index, self.train, self.evaluate
+    def data(self) -> Stage:
+        """Tables, read and filtered."""
+        return self.stage("data")
+
+    @property
+    def index(self) -> Stage:
+        """The codes of the items."""
+        return self.stage("index")
+
+    @property
+    def train(self) -> Stage:
+        """The trained recommender."""
+        return self.stage("train")
+
+    @property
+    def evaluate(self) -> Stage:
+        """What was measured."""
+        return self.stage("evaluate")
 
     @property
     def folder(self) -> Path:
@@ -48,22 +75,27 @@ class Plan:
         return self.recipe.output / self.recipe.name
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: AnyRecipe) -> Plan:
     """Check a recipe down to its last setting and name its stages; nothing is read but the data's fingerprint.
 
     Raises:
         RecipeError: a plug-in or one of its settings is unknown.
         DataError: the data cannot be found.
     """
+    if isinstance(recipe, BaselineRecipe):
+        from llmrec.pipeline.baseline import plan_baseline
+
+        return plan_baseline(recipe)
+    assert isinstance(recipe, Recipe)
+    return _plan_language_model(recipe)
+
+
+def _plan_language_model(recipe: Recipe) -> Plan:
     from llmrec.base_models import locate
+    from llmrec.recommenders.llm import LLMRecommender
 
-    source, indexer, trainer, decoding, template = check(recipe)
+    source, indexer, trainer, decoding, template = check_language_model(recipe)
     origin = locate(recipe.model.name).described
-
-    def make_data(target: Path, work: Path) -> None:
-        dataset = source.load()
-        kept = splits.k_core(dataset.interactions, recipe.split.min_user_events, recipe.split.min_item_events)
-        store.save(target, dataset.catalog, kept)
 
     def make_index(target: Path, work: Path) -> None:
         catalog, interactions = store.load(cache.get(data))
@@ -72,16 +104,15 @@ def plan(recipe: Recipe) -> Plan:
     def make_model(target: Path, work: Path) -> None:
         _train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
 
-    def make_evaluation(target: Path, work: Path) -> None:
-        _evaluate(recipe, cache.get(data), cache.get(train), target)
+    def load_model(folder: Path) -> Recommender:
+        return LLMRecommender.from_pretrained(folder, dtype=recipe.evaluation.precision)
 
     cache = StageCache(recipe.output / "cache")
     core = recipe.split.settings()
-    cores = [core["min_user_events"], core["min_item_events"]]
-    data = Stage("data", {"data": _kind_and_settings(recipe.data, source), "core": cores}, (), make_data)
-    index = Stage("index", {"index": _kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
+    data = data_stage(recipe, source)
+    index = Stage("index", {"index": kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
     train_settings = {
-        "train": _kind_and_settings(recipe.train, trainer),
+        "train": kind_and_settings(recipe.train, trainer),
         "model": {**recipe.model.settings(), "origin": origin},
         "task": {**recipe.task.settings(), "template": template},
         "decoding": decoding.settings(),
@@ -89,8 +120,31 @@ def plan(recipe: Recipe) -> Plan:
         "seed": recipe.seed,
     }
     train = Stage("train", train_settings, (data, index), make_model)
-    evaluate = Stage("evaluate", {**recipe.evaluation.settings(), "seed": recipe.seed}, (data, train), make_evaluation)
-    return Plan(recipe, cache, data, index, train, evaluate)
+    evaluate = evaluate_stage(recipe, cache, data, train, load_model)
+    return Plan(recipe, cache, (data, index, train, evaluate))
+
+
+def data_stage(recipe: AnyRecipe, source: Any) -> Stage:
+    """Read the tables, keep the k-core."""
+
+    def make(target: Path, work: Path) -> None:
+        dataset = source.load()
+        kept = splits.k_core(dataset.interactions, recipe.split.min_user_events, recipe.split.min_item_events)
+        store.save(target, dataset.catalog, kept)
+
+    cores = [recipe.split.min_user_events, recipe.split.min_item_events]
+    return Stage("data", {"data": kind_and_settings(recipe.data, source), "core": cores}, (), make)
+
+
+def evaluate_stage(
+    recipe: AnyRecipe, cache: StageCache, data: Stage, train: Stage, load: Callable[[Path], Recommender]
+) -> Stage:
+    """Ask the test questions; `load` reads the folder of the train stage."""
+
+    def make(target: Path, work: Path) -> None:
+        _evaluate(recipe, cache.get(data), cache.get(train), load, target)
+
+    return Stage("evaluate", {**recipe.evaluation.settings(), "seed": recipe.seed}, (data, train), make)
 
 
 class Parts(NamedTuple):
@@ -103,8 +157,22 @@ class Parts(NamedTuple):
     template: str
 
 
-def check(recipe: Recipe) -> Parts:
+def check(recipe: AnyRecipe) -> None:
     """Build all that a recipe names; neither data nor model is touched.
+
+    Raises:
+        RecipeError: a plug-in or one of its settings is unknown.
+    """
+    if isinstance(recipe, BaselineRecipe):
+        from llmrec.pipeline.baseline import check_baseline
+
+        check_baseline(recipe)
+    elif isinstance(recipe, Recipe):
+        check_language_model(recipe)
+
+
+def check_language_model(recipe: Recipe) -> Parts:
+    """Build all that the recipe of a language model names.
 
     Raises:
         RecipeError: a plug-in or one of its settings is unknown.
@@ -113,19 +181,29 @@ def check(recipe: Recipe) -> Parts:
 
     trainer = build("trainer", recipe.train, "train")
     trainer.config(recipe.output, recipe.seed)
-    for name in recipe.evaluation.baselines:
-        if not hasattr(resolve("recommender", name), "fit"):
-            raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
+    check_compared(recipe)
     return Parts(
         build("source", recipe.data, "data"),
-        build("index", _with_seed("index", recipe.index, recipe.seed), "index"),
+        build("index", with_seed("index", recipe.index, recipe.seed), "index"),
         trainer,
         Decoding.parse(recipe.decoding, "decoding"),
         template_source(recipe.task.template),
     )
 
 
-def run(recipe: Recipe) -> dict[str, Any]:
+def check_compared(recipe: AnyRecipe) -> None:
+    """The baselines that are printed beside the model need no settings and can be fitted.
+
+    Raises:
+        RecipeError: one is unknown, or is none.
+    """
+    for name in recipe.evaluation.baselines:
+        if not hasattr(resolve("recommender", name), "fit"):
+            raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
+        build("recommender", {"kind": name}, f"evaluation.baselines: {name}")
+
+
+def run(recipe: AnyRecipe) -> dict[str, Any]:
     """Build every stage that is not there yet, then the model folder.
 
     Returns:
@@ -186,7 +264,7 @@ def load_evaluations(planned: Plan) -> dict[str, Evaluation]:
     folder = planned.cache.get(planned.evaluate)
     figures = json.loads((folder / artifact.EVALUATION).read_text())
     seconds = json.loads((folder / "seconds.json").read_text())
-    found = {"llm": figures["test"], **figures["baselines"]}
+    found = {planned.recipe.makes: figures["test"], **figures["baselines"]}
     return {name: Evaluation(**values, seconds=seconds[name]) for name, values in found.items()}
 
 
@@ -211,17 +289,18 @@ def _train(
     artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
 
 
-def _evaluate(recipe: Recipe, data: Path, train: Path, target: Path) -> None:
+def _evaluate(recipe: AnyRecipe, data: Path, train: Path, load: Callable[[Path], Recommender], target: Path) -> None:
     from llmrec.evaluation.protocol import evaluate
-    from llmrec.recommenders.llm import LLMRecommender
 
     catalog, interactions = store.load(data)
     split = splits.cut(interactions, recipe.split)
     questions = split.test.sample(recipe.evaluation.users, recipe.seed)
     candidates = {
-        name: resolve("recommender", name)().fit(split.train, catalog) for name in recipe.evaluation.baselines
+        name: resolve("recommender", name)().fit(split.train, catalog)
+        for name in recipe.evaluation.baselines
+        if name != recipe.makes
     }
-    candidates["llm"] = LLMRecommender.from_pretrained(train / "model", dtype=recipe.evaluation.precision)
+    candidates[recipe.makes] = load(train / "model")
     found, seconds = {}, {}
     for name, recommender in candidates.items():
         evaluation = evaluate(
@@ -231,7 +310,7 @@ def _evaluate(recipe: Recipe, data: Path, train: Path, target: Path) -> None:
         seconds[name] = found[name].pop("seconds")  # not part of the result: a second run shall give the same file
     log = json.loads((train / "training.json").read_text())
     figures = {
-        "test": found.pop("llm"),
+        "test": found.pop(recipe.makes),
         "valid": {"ndcg@10": log["best"]},
         "baselines": found,
     }
@@ -251,13 +330,14 @@ def template_source(name: str) -> str:
     return (path if path.is_file() else assets.path("prompts", f"{name}.jinja")).read_text()
 
 
-def _with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """The recipe's seed, where a plug-in takes one and the recipe says no other."""
     takes_seed = "kind" in settings and "seed" in resolve(kind, settings["kind"]).model_fields
     return {"seed": seed, **settings} if takes_seed else settings
 
 
-def _kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
+def kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
+    """What a stage depends on: the plug-in, its settings, the files it reads."""
     return {"kind": named["kind"], **component.settings(), "fingerprint": component.fingerprint()}
 
 

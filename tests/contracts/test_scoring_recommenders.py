@@ -2,6 +2,7 @@
 
 from contracts.recommender_contract import RecommenderContract, ToyWorld
 
+from llmrec.recommenders.als import ALS
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.ease import EASE
 from llmrec.recommenders.itemknn import ItemKNN
@@ -57,3 +58,9 @@ class TestTextKNNContract(RecommenderContract):
     @classmethod
     def make(cls, world: ToyWorld) -> Recommender:
         return TextKNN(encoder={"kind": "tfidf"}, decay=0.9, centre=True).fit(world.split.train, world.catalog)
+
+
+class TestALSContract(RecommenderContract):
+    @classmethod
+    def make(cls, world: ToyWorld) -> Recommender:
+        return ALS(factors=4).fit(world.split.train, world.catalog)
