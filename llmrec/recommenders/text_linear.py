@@ -26,17 +26,20 @@ from llmrec.recommenders.text_knn import text_encoder
 class TextLinear(NeuralRecommender):
     """`cos(mean of W x over the history, W y) / temperature`, with `W` trained by the losses of the other baselines.
 
-    Departs from the paper: the history's order may count (`decay`; 1 is the paper's mean), every event of a history is
-    predicted from those before it, and the softmax runs over the whole catalog (they draw negatives).
+    Departs from the paper: the map begins as a rotation, the history's order may count (`decay`; 1 is the paper's
+    mean), every event of a history is predicted from those before it, and the softmax runs over the whole catalog (they
+    draw negatives).
 
     Args:
         encoder: what makes the vectors, such as `{"kind": "minilm", "fields": ["title"]}`; any of `llmrec.encoders`.
+        dimensions: of the map; with those of the vectors or more it begins as `text_knn`.
         decay: an event of age `a` in the history weighs `decay ** a`.
         temperature: of the cosines, the paper's .15.
         The others: see `NeuralRecommender`.
     """
 
     encoder: dict[str, Any]
+    dimensions: int = Field(default=128, ge=1)
     decay: float = Field(default=1.0, gt=0, le=1)
     temperature: float = Field(default=0.15, gt=0)
 
@@ -72,6 +75,7 @@ class LinearMap(ItemNetwork):
         super().__init__()
         self.register_buffer("text", text)  # (N, E)
         self.map = nn.Linear(text.shape[1], dimensions, bias=False)
+        nn.init.orthogonal_(self.map.weight)  # with room for all dimensions of the text it begins as text_knn
         self.decay, self.temperature = decay, temperature
 
     def item_vectors(self) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recommenders.letters import CATALOG, LETTERS, answer, events, score
+from recommenders.test_markov import real_split
 
+from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.markov import Markov
 from llmrec.recommenders.skip_markov import SkipMarkov
 
@@ -53,3 +57,11 @@ def test_of_order_one_it_ranks_as_the_counter_with_popularity_ties(
     train = events(*walks)
     skips = SkipMarkov(order=1, normalise=normalise).fit(train, CATALOG)
     assert answer(skips, word) == answer(Markov(ties="popularity").fit(train, CATALOG), word)
+
+
+@pytest.mark.slow
+def test_the_documented_figures_of_amazon_2014(shared_data: Path) -> None:
+    catalog, split = real_split(shared_data / "amazon14_office")
+    result = evaluate(SkipMarkov().fit(split.train, catalog), split.test, progress=False, split=split.protocol)
+    assert result.metrics["hr@10"] == pytest.approx(0.0954, abs=5e-5)
+    assert result.metrics["ndcg@10"] == pytest.approx(0.0577, abs=5e-5)

@@ -31,6 +31,14 @@ def test_a_state_is_the_weighted_mean_of_mapped_texts() -> None:
     torch.testing.assert_close(states, functional.normalize(expected, dim=1) / 0.1)
 
 
+def test_it_begins_where_the_text_alone_stands() -> None:
+    """An orthogonal map keeps all cosines."""
+    text = functional.normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    with torch.no_grad():
+        items = LinearMap(text, dimensions=8, decay=1.0, temperature=0.1).item_vectors()
+    torch.testing.assert_close(items @ items.T, text @ text.T)
+
+
 def test_it_learns_that_the_word_of_the_kind_says_nothing() -> None:
     """Who buys a pen buys things of the same colour, not other pens."""
     colours, kinds = ("red", "blue", "green", "black"), ("pen", "lamp", "desk", "chair", "clock", "shelf")
@@ -41,7 +49,7 @@ def test_it_learns_that_the_word_of_the_kind_says_nothing() -> None:
     users = pa.array([f"u{user}" for user, walk in enumerate(walks) for _ in walk])
     train = Interactions.from_columns(users, items, np.arange(len(items)), catalog.items)
     alone = TextKNN(encoder=TFIDF).fit(train, catalog)
-    learned = TextLinear(**QUICK, encoder=TFIDF, epochs=60).fit(train, catalog)
+    learned = TextLinear(**QUICK, encoder=TFIDF, epochs=200).fit(train, catalog)
 
     def own_colour(recommender: TextKNN | TextLinear) -> list[int]:
         """Of the two items of each colour that nobody took: how many of the four are in its best five."""
