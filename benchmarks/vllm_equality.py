@@ -25,30 +25,20 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
 
 import numpy as np
-import pyarrow as pa
 import torch
 from common import report
+from shop_model import MODEL, make_histories, make_model
 
-from llmrec.base_models import load_model
-from llmrec.data.catalog import Catalog
-from llmrec.engines.vllm import CPU_BLOCK, AsyncBackend, VLLMEngine, settings_for
+from llmrec.engines.vllm import AsyncBackend, VLLMEngine, settings_for
 from llmrec.errors import DecodingError
-from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import LLMRecommender
-from llmrec.tasks.next_item import NextItemTask
-from llmrec.tasks.template import PromptTemplate
-from llmrec.trainers.item_rows import add_item_rows
 from llmrec.types import Ragged
-
-WORDS = (
-    "red blue green small large old new fast quiet bright lamp chair novel song drill coat phone cup rug kite".split()
-)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--items", type=int, default=3000)
     parser.add_argument("--users", type=int, default=100)
@@ -65,7 +55,7 @@ def main() -> None:
         folder = Path(temporary) / "model"
         make_model(chosen.model, chosen.items, rng).save_pretrained(folder)
         recommender = LLMRecommender.from_pretrained(folder, dtype=chosen.dtype)
-        histories = [rng.integers(0, chosen.items, rng.integers(1, 11)).astype(np.int32) for _ in range(chosen.users)]
+        histories = make_histories(chosen.users, chosen.items, rng)
         prompts = [recommender.task.prompt(history) for history in histories]
         seen = Ragged.from_lists(histories)
         expected = recommender.engine.decode(prompts, chosen.k, chosen.k, excluded=seen)
@@ -90,29 +80,6 @@ def main() -> None:
         figures |= sample(backend, recommender, prompts, chosen.samples, chosen.concurrency)
         asyncio.run_coroutine_threadsafe(stop(backend), backend.loop).result()
     report("vllm_equality", {**figures, "vllm": vllm_version()}, chosen.store)
-
-
-def make_model(name: str, items: int, rng: np.random.Generator) -> LLMRecommender:
-    """The pretrained model with random codes on two levels."""
-    model, tokenizer = load_model(name)
-    sizes = (64, 128)
-    codes = np.stack(np.unravel_index(rng.choice(sizes[0] * sizes[1], items, replace=False), sizes), 1).astype(np.int32)
-    titles = [" ".join(rng.choice(WORDS, 3)) for _ in range(items)]
-    catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(items)], "title": titles}))
-    bound = ItemTokenizer.bind(tokenizer, ItemIndex(codes, sizes))
-    add_item_rows(model, bound, catalog, "text", seed=0)
-    return LLMRecommender(model, aligned_task(catalog, bound))
-
-
-def aligned_task(catalog: Catalog, items: ItemTokenizer) -> NextItemTask:
-    """An instruction that fills whole blocks of vLLM's cache on CPUs, so that all prompts share them."""
-    words = "Items taken in order"
-    while True:
-        template = PromptTemplate(words + ":{% for item in history %}{{ item.code }}{% endfor %}")
-        task = NextItemTask(template, catalog, items, 10)
-        if len(task.prompt([])) % CPU_BLOCK == 0:
-            return task
-        words += " next"
 
 
 def start(folder: Path, recommender: LLMRecommender, dtype: str, block_size: int | None) -> AsyncBackend:

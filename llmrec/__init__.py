@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from llmrec.client.clients import AsyncClient, Client
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.pipeline.run import run
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from llmrec.types import Ragged, ScoredItems
 
 _PUBLIC = {
+    "AsyncClient": "llmrec.client.clients",
     "Catalog": "llmrec.data.catalog",
+    "Client": "llmrec.client.clients",
     "Interactions": "llmrec.data.interactions",
     "Ragged": "llmrec.types",
     "Recipe": "llmrec.recipe",
@@ -33,7 +36,9 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Catalog",
+    "Client",
     "Interactions",
     "Ragged",
     "Recipe",

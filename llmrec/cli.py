@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_index
+from llmrec import artifact, assets, cli_index, cli_serve
 from llmrec.errors import DataError, LlmrecError
 
 if TYPE_CHECKING:
@@ -41,14 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.overrides = [*chosen.overrides, *later]
     _set_up_logging(chosen.verbose)
     try:
-        chosen.verb(chosen)
+        return chosen.verb(chosen) or 0
     except LlmrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         help="only items with this value in a column of the catalog; where repeated, all must hold",
     )
 
+    cli_serve.add_arguments(
+        verb("serve", cli_serve.serve, "answer over HTTP; see docs/serving.md"),
+        verb("key", cli_serve.key, "make a key for a server's --api-keys or --admin-keys file"),
+    )
+
     evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
     evaluate.add_argument("model", type=Path)
     evaluate.add_argument("overrides", nargs="*", help="dotted.key=value for its recipe", default=[])
@@ -139,9 +143,9 @@ def _run(chosen: argparse.Namespace) -> None:
     from llmrec.recipe import load_recipe
 
     planned = plan(load_recipe(chosen.recipe, chosen.overrides))
-    wanted = planned.stages[: planned.stages.index(planned.stage(chosen.last)) + 1]
+    wanted = planned.up_to(chosen.last)
     if chosen.dry_run:
-        rows = [{"stage": s.name, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
+        rows = [{"stage": s.title, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
         if chosen.json:
             _print_json({"plan": rows, "folder": str(planned.folder)})
             return
@@ -166,6 +170,9 @@ def _finish(planned: Plan) -> dict[str, Any]:
 
     summary = finish(planned)
     print_comparison(load_evaluations(planned))
+    if "best_stage" in summary:
+        valid = ", ".join(f"{name} {found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items())
+        print(f"\nkept: {summary['best_stage']}, the best NDCG@10 on validation ({valid})")
     print(f"\nmodel folder: {summary['folder']}")
     return summary
 
@@ -324,7 +331,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(recommender, LLMRecommender) and isinstance(planned.recipe, Recipe):
+    if isinstance(planned.recipe, Recipe) and isinstance(recommender, LLMRecommender) and recommender.model is not None:
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)

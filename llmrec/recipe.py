@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llmrec import assets
 from llmrec.component import Component
@@ -106,13 +106,35 @@ class AnyRecipe(Component):
 
 
 class Recipe(AnyRecipe):
-    """A run that makes a language model a recommender. `index`, `train` and `decoding` name plug-ins as `data` does."""
+    """A run that makes a language model a recommender. `index`, `train` and `decoding` name plug-ins as `data` does.
+
+    Args:
+        align: further trainers by a name of one's own, each going on from the one before, such as
+            `{sdpo: {kind: dpo}}`; None leaves an inherited one out. The model that is best on validation is kept.
+    """
 
     index: Settings
     model: ModelRecipe
     task: TaskRecipe = TaskRecipe()
     train: Settings
+    align: dict[str, Settings | None] = {}
     decoding: Settings = {}
+
+    @field_validator("align")
+    @classmethod
+    def _names_are_free(cls, align: dict[str, Settings | None]) -> dict[str, Settings | None]:
+        for name in align:
+            if name in ("kind", "train") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"'{name}' cannot name a stage; write align: {{NAME: {{kind: dpo, ...}}}} with letters, digits, _ "
+                    "and -, and another name than 'train' and 'kind'"
+                )
+        return align
+
+    @property
+    def alignments(self) -> dict[str, Settings]:
+        """The stages of `align` that are not left out, in their order."""
+        return {name: settings for name, settings in self.align.items() if settings is not None}
 
     @property
     def makes(self) -> str:

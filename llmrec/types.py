@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +48,18 @@ class Ragged:
     def __iter__(self) -> Iterator[Rows]:
         return (self[i] for i in range(len(self)))
 
+    def slice(self, start: int, stop: int) -> Ragged:
+        """The lists from `start` on and before `stop`, without a copy."""
+        offsets = self.offsets[start : min(stop, len(self)) + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def take(self, lists: NDArray[np.int64]) -> Ragged:
+        """Some of the lists, `int64[n]`, in the order given; the new values belong to them alone."""
+        lengths = self.lengths[lists]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.offsets[:-1][lists] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[places], offsets)
+
 
 @dataclass(frozen=True)
 class ScoredItems:
@@ -67,3 +80,20 @@ class ScoredItems:
     def __post_init__(self) -> None:
         if len(self.exact) != len(self.rows):
             object.__setattr__(self, "exact", np.ones(len(self.rows), bool))
+
+
+@dataclass(frozen=True)
+class PreparedCandidates:
+    """Candidates that many calls share, checked once; made by `Recommender.prepare_candidates`.
+
+    Args:
+        rows: `int32[C]`, distinct item rows, ascending. form: what that one recommender made of them.
+    """
+
+    rows: Rows
+    form: Any = None
+
+
+Candidates = Rows | Ragged | PreparedCandidates
+"""The only items that may be recommended: rows, or prepared ones, for all histories; a list of rows for each history,
+where an empty list leaves that history no item."""

@@ -6,6 +6,7 @@ What a table does not say satisfies nothing: an empty price is neither below 30 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -103,11 +104,11 @@ def _fitting(value: Any, column: pa.ChunkedArray, name: str) -> pa.Scalar:
         value = int(value)
     part_of_a_number = isinstance(value, float) and pt.is_integer(kind)
     if part_of_a_number or isinstance(value, bool) != pt.is_boolean(kind):
-        raise _wrong_type(column, name, f"{value!r} ({type(value).__name__})")
+        raise _wrong_type(column, name, f"{reprlib.repr(value)} ({type(value).__name__})")
     try:
         return pa.scalar(value, kind)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        raise _wrong_type(column, name, f"{value!r} ({type(value).__name__})") from None
+        raise _wrong_type(column, name, f"{reprlib.repr(value)} ({type(value).__name__})") from None
 
 
 def _wrong_type(column: pa.ChunkedArray, name: str, value: str) -> DataError:

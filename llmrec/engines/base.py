@@ -1,12 +1,20 @@
-"""The contract of an engine: prompts in, the most probable items out."""
+"""The contract of an engine: prompts in, the most probable items out.
+
+What is not a search asks the model through a `Stepper`: `llmrec.engines.level_scores`, `llmrec.engines.sample`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
+
+from torch import Tensor
 
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.mask import AllowedItems
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.indexes.trie import Trie
 from llmrec.types import Ragged, Rows, ScoredItems
 
 Normalize = Literal["codebook", "children", "vocab"]
@@ -14,8 +22,52 @@ Normalize = Literal["codebook", "children", "vocab"]
 all items then sum to 1), or the whole vocabulary."""
 
 
+class Stepper(Protocol):
+    """What a model says of the nodes of a trie, for the prompts of one batch.
+
+    No node is fed twice for one user: what stands below it would count it twice among what it has read.
+    """
+
+    def first(self, children: Tensor, real: Tensor) -> Tensor:
+        """What the model says after the prompts.
+
+        Args:
+            children: `int64[B, 1, C]`, the nodes below the root. real: `bool[B, 1, C]`, false on padding.
+
+        Returns:
+            `float32[B, 1, C]`, the log-probability of each child after its parent in nats, -inf on padding.
+        """
+        ...
+
+    def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """Feed nodes to the model; all their ancestors were fed before, or stand before them in the same call.
+
+        Args:
+            nodes: `int64[B, T]`. fed: `bool[B, T]`, false on padding.
+            children: `int64[B, T, C]`, the nodes below them. real: `bool[B, T, C]`, false on padding.
+
+        Returns:
+            `float32[B, T, C]`, as `first`.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Decodes items for one model and one item tokenizer; the score is `log p(item | prompt)` in nats."""
+
+    @property
+    def item_tokenizer(self) -> ItemTokenizer:
+        """Codes and tokens of the items."""
+        ...
+
+    @property
+    def trie(self) -> Trie:
+        """The valid codes, on the device where steppers want nodes."""
+        ...
+
+    def allow(self, rows: Rows) -> AllowedItems:
+        """Candidates that many calls of `decode` share, counted once."""
+        ...
 
     def decode(
         self,
@@ -24,7 +76,7 @@ class Engine(Protocol):
         beams: int,
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
-        candidates: Rows | AllowedItems | None = None,
+        candidates: Rows | Ragged | AllowedItems | None = None,
         length_penalty: float = 0.0,
         bias: ItemBias | None = None,
         most_beams: int = 0,
@@ -33,11 +85,24 @@ class Engine(Protocol):
 
         Args:
             prompts: `B` lists of token ids, none empty. k: items wanted. beams: prefixes kept at each level.
-            excluded: `B` lists of item rows that must not be returned. candidates: the only rows allowed; all if None.
+            excluded: `B` lists of item rows that must not be returned.
+            candidates: the only items allowed; all if None. As rows or `AllowedItems` they are those of all users; as
+                `B` lists of rows each user has their own, which costs nothing that grows with the catalog.
             length_penalty: scores are divided by (tokens of the code) to this power; 0 leaves them as they are.
             bias: other scores of the items, mixed in.
             most_beams: lists that are not proven are searched again with four times the beams, and so on up to this
                 many; 0 answers after the first search.
+
+        Raises:
+            DecodingError: a prompt is empty, a number of lists or of items is not allowed, or the model cannot be
+                decoded.
+        """
+        ...
+
+    def stepper(
+        self, prompts: Sequence[Sequence[int]], normalize: Normalize = "codebook"
+    ) -> AbstractContextManager[Stepper]:
+        """What the model says after prompts, to be asked step by step until the context is left.
 
         Raises:
             DecodingError: a prompt is empty, or the model cannot be decoded.

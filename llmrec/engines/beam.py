@@ -12,43 +12,15 @@ need every level.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from llmrec.engines.base import Normalize
+from llmrec.engines.base import Normalize, Stepper
 from llmrec.engines.bias import NodeBias
 from llmrec.engines.mask import NodeMask
 from llmrec.indexes.trie import ROOT, Trie
 from llmrec.types import ScoredItems
-
-
-class Stepper(Protocol):
-    """The model's side of the search."""
-
-    def first(self, children: Tensor, real: Tensor) -> Tensor:
-        """What the model says after the prompts.
-
-        Args:
-            children: `int64[B, 1, C]`, the nodes below the root. real: `bool[B, 1, C]`, false on padding.
-
-        Returns:
-            `float32[B, 1, C]`, the log-probability of each child after its parent, -inf on padding.
-        """
-        ...
-
-    def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
-        """Feed nodes to the model; all their ancestors were fed before, or stand before them in the same call.
-
-        Args:
-            nodes: `int64[B, T]`. fed: `bool[B, T]`, false on padding.
-            children: `int64[B, T, C]`, the nodes below them. real: `bool[B, T, C]`, false on padding.
-
-        Returns:
-            `float32[B, T, C]`, as `first`.
-        """
-        ...
 
 
 @dataclass(frozen=True)

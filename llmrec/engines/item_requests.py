@@ -107,15 +107,12 @@ class Reach:
         Args:
             rows_of: item ids to rows, -1 for unknown ones.
         """
-        excluded = _known(request.excluded, len(items.index), rows_of)
-        if request.candidates is not None:
-            rows = np.setdiff1d(_known(request.candidates, len(items.index), rows_of), excluded)
-            ways = items.trie.ways(torch.from_numpy(items.index.codes[rows]).long())
-            return cls(ways[ways >= 0].unique(), are_open=True)
-        if not len(excluded):
-            return None
-        mask = NodeMask.of(items.trie, items.index.codes, 1, Ragged.from_lists([excluded]), None)
-        return cls(mask.closed, are_open=False) if len(mask.closed) else None
+        excluded, candidates = (
+            None if given is None else Ragged.from_lists([_known(given, len(items.index), rows_of)])
+            for given in (request.excluded, request.candidates)
+        )
+        gate = NodeMask.of(items.trie, items.index.codes, excluded, candidates).nodes
+        return cls(gate.keys, gate.are_open) if gate.are_open or len(gate.keys) else None
 
 
 def _known(items: Sequence[int | str], count: int, rows_of: Callable[[Sequence[str]], Rows]) -> Rows:

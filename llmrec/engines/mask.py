@@ -1,8 +1,8 @@
 """Which trie nodes a request may enter: seen items and non-candidates close the prefixes that lead only to them.
 
 A beam therefore never walks into a dead end. What all users of a request share (a filter on the catalog, such as "in
-stock") is a count a node, made once (`AllowedItems`); of each user's own exclusions only the closed nodes are stored: a
-history closes a few dozen, whatever the size of the catalog.
+stock") is a count a node, made once (`AllowedItems`). Of what is a user's own only a few nodes are stored, whatever the
+size of the catalog: those that the history closes, or those on the ways to the user's own candidates.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmrec.errors import DecodingError
 from llmrec.indexes.trie import Trie
 from llmrec.types import Ragged, Rows
 
@@ -23,9 +24,10 @@ class AllowedItems:
     """The only items that may be returned, for all users of a request.
 
     Args:
-        is_allowed: `bool[N]`. counts: `int32[M]`, allowed items below each node.
+        trie: where they are counted. is_allowed: `bool[N]`. counts: `int32[M]`, allowed items below each node.
     """
 
+    trie: Trie
     is_allowed: Tensor
     counts: Tensor
 
@@ -34,71 +36,126 @@ class AllowedItems:
         """Count from the leaves to the root; `O(N + M)`, so keep it when several requests share it."""
         is_allowed = torch.zeros(len(trie.item_rows), dtype=torch.bool, device=trie.code.device)
         is_allowed[torch.as_tensor(rows, dtype=torch.int64, device=trie.code.device)] = True
-        return cls(is_allowed, trie.count_under(is_allowed))
+        return cls(trie, is_allowed, trie.count_under(is_allowed))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Which numbers below `size` are open to each user: a few that are listed, or all but those.
+
+    Args:
+        keys: `int64[n]`, sorted keys `user * size + number` of the listed ones. size: how many numbers there are.
+        are_open: whether the listed ones are the only open ones, or the only closed ones.
+    """
+
+    keys: Tensor
+    size: int
+    are_open: bool
+
+    def lets(self, numbers: Tensor) -> Tensor:
+        """`bool[B, ...]`: whether `numbers[b, ...]` is open to user `b`."""
+        user = torch.arange(len(numbers), device=numbers.device).view(-1, *[1] * (numbers.dim() - 1))
+        return is_among(self.keys, user * self.size + numbers) == self.are_open
 
 
 @dataclass(frozen=True)
 class NodeMask:
-    """Closed nodes of a batch.
+    """Where the users of a batch may go.
 
     Args:
         trie: the valid codes.
         allowed: what all users may have; everything when None.
-        closed: `int64[n]`, sorted keys `user * M + node` of nodes whose allowed items are all excluded for that user.
-        excluded: `int64[m]`, sorted keys `user * N + item`.
+        nodes: with candidates of each user's own, the open nodes; otherwise those whose allowed items are all excluded.
+        items: likewise the open items, or the excluded ones.
     """
 
     trie: Trie
     allowed: AllowedItems | None
-    closed: Tensor
-    excluded: Tensor
+    nodes: Gate
+    items: Gate
 
     @classmethod
     def of(
-        cls, trie: Trie, codes: NDArray[np.int32], users: int, excluded: Ragged | None, allowed: AllowedItems | None
+        cls,
+        trie: Trie,
+        codes: NDArray[np.int32],
+        excluded: Ragged | None,
+        candidates: AllowedItems | Ragged | None,
     ) -> NodeMask:
-        """Propagate excluded items from the leaves to the root.
+        """Propagate items from the leaves to the root; costs nothing that grows with the catalog.
 
         Args:
-            codes: `int32[N, L]`, of all items. users: `B`. excluded: `B` lists of item rows.
+            codes: `int32[N, L]`, of all items. excluded: `B` lists of item rows that are closed.
+            candidates: the only items allowed, of all users together or a list of rows for each.
+
+        Raises:
+            DecodingError: shared candidates were counted on another trie.
         """
-        device, items, nodes = trie.code.device, len(codes), len(trie.code)
-        if excluded is None or len(excluded.values) == 0:
-            none = torch.empty(0, dtype=torch.int64, device=device)
-            return cls(trie, allowed, none, none)
-        keys = np.unique(np.repeat(np.arange(users), excluded.lengths) * items + excluded.values)
-        item_keys = torch.from_numpy(keys).to(device)
-        counted = item_keys if allowed is None else item_keys[allowed.is_allowed[item_keys % items]]
-        ways = trie.ways(torch.from_numpy(codes[(counted % items).cpu().numpy()]).to(device).long())  # (n, L)
-        user = (counted // items)[:, None].expand_as(ways)
-        roots = torch.unique_consecutive(counted // items) * nodes
-        root_counts = torch.bincount(counted // items, minlength=users)
-        below, counts = torch.unique((user * nodes + ways)[ways >= 0], return_counts=True)
-        below = torch.cat([roots, below])
-        counts = torch.cat([root_counts[roots // nodes], counts])
-        if allowed is None:
-            start, end = trie.item_range(below % nodes)
+        closed = np.empty(0, np.int64) if excluded is None else _keys(excluded, len(codes))
+        if isinstance(candidates, Ragged):
+            listed = np.setdiff1d(_keys(candidates, len(codes)), closed, assume_unique=True)
+            nodes = _nodes_above(trie, codes, listed)[0]
+            return cls._gated(trie, codes, None, nodes, listed, are_open=True)
+        if candidates is not None and candidates.trie is not trie:
+            raise DecodingError("these candidates were counted for another engine. Give their rows to this one anew.")
+        counted = closed
+        if candidates is not None:
+            rows = torch.from_numpy(closed % len(codes)).to(trie.code.device)
+            counted = closed[candidates.is_allowed[rows].cpu().numpy()]
+        below, counts = _nodes_above(trie, codes, counted)
+        number = below % len(trie.code)
+        if candidates is None:
+            start, end = trie.item_range(number)
             totals = end - start
         else:
-            totals = allowed.counts[below % nodes]
-        return cls(trie, allowed, below[counts >= totals].sort().values, item_keys)
+            totals = candidates.counts[number]
+        return cls._gated(trie, codes, candidates, below[counts >= totals], closed, are_open=False)
+
+    @classmethod
+    def _gated(
+        cls,
+        trie: Trie,
+        codes: NDArray[np.int32],
+        allowed: AllowedItems | None,
+        nodes: Tensor,
+        items: NDArray[np.int64],
+        are_open: bool,
+    ) -> NodeMask:
+        item_keys = torch.from_numpy(items).to(trie.code.device)
+        return cls(trie, allowed, Gate(nodes, len(trie.code), are_open), Gate(item_keys, len(codes), are_open))
 
     def open_nodes(self, nodes: Tensor) -> Tensor:
-        """`bool[B, ...]`: whether user `b` may enter `nodes[b, ...]`."""
-        is_open = ~_contains(self.closed, nodes, len(self.trie.code))
+        """`bool[B, ...]`: whether user `b` may enter `nodes[b, ...]`, none of which is the root."""
+        is_open = self.nodes.lets(nodes)
         return is_open if self.allowed is None else is_open & (self.allowed.counts[nodes] > 0)
 
     def open_items(self, rows: Tensor) -> Tensor:
         """`bool[B, ...]`: whether item `rows[b, ...]` may be returned to user `b`; -1 may not."""
         safe = rows.clamp(min=0)
-        is_open = (rows >= 0) & ~_contains(self.excluded, safe, len(self.trie.item_rows))
+        is_open = (rows >= 0) & self.items.lets(safe)
         return is_open if self.allowed is None else is_open & self.allowed.is_allowed[safe]
 
 
-def _contains(keys: Tensor, values: Tensor, size: int) -> Tensor:
-    """Whether `b * size + values[b, ...]` is among the sorted keys."""
-    user = torch.arange(len(values), device=values.device).view(-1, *[1] * (values.dim() - 1))
-    return is_among(keys, user * size + values)
+def _keys(lists: Ragged, size: int) -> NDArray[np.int64]:
+    """Sorted and distinct `user * size + value`."""
+    return np.unique(np.repeat(np.arange(len(lists)), lists.lengths) * size + lists.values)
+
+
+def _nodes_above(trie: Trie, codes: NDArray[np.int32], item_keys: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """The nodes on the ways to items, without the root.
+
+    Args:
+        codes: `int32[N, L]`. item_keys: `user * N + item`, distinct.
+
+    Returns:
+        `int64[n]`, sorted keys `user * M + node`, and how many of the user's items stand below each.
+    """
+    users, items = np.divmod(item_keys, len(codes))
+    device = trie.code.device
+    ways = trie.ways(torch.from_numpy(codes[items]).to(device).long())  # (n, L)
+    keys = torch.from_numpy(users).to(device)[:, None] * len(trie.code) + ways
+    nodes, counts = torch.unique(keys[ways >= 0], return_counts=True)
+    return nodes, counts
 
 
 def is_among(keys: Tensor, wanted: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.engines.beam import Ranking, Stepper, search
+from llmrec.engines.base import Stepper
+from llmrec.engines.beam import Ranking, search
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.mask import AllowedItems, NodeMask
 from llmrec.errors import DecodingError
@@ -21,14 +22,41 @@ WIDER = 4
 """How many times the beams a list gets that was not proven."""
 
 
-def check_request(prompts: Sequence[Sequence[int]], k: int, beams: int) -> None:
-    """Whether `Engine.decode` can be asked this.
+def check_prompts(prompts: Sequence[Sequence[int]]) -> None:
+    """Whether an engine can be asked these.
 
     Raises:
-        DecodingError: a prompt is empty, or `k` or `beams` is below 1.
+        DecodingError: a prompt is empty.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise DecodingError("a prompt has no token. Give the template at least one word before the history.")
+
+
+def check_lists(users: int, **lists: Ragged | Rows | AllowedItems | None) -> None:
+    """Whether what is said of each user is said of each.
+
+    Raises:
+        DecodingError: there are more or fewer lists than prompts.
+    """
+    for name, given in lists.items():
+        if isinstance(given, Ragged) and len(given) != users:
+            raise DecodingError(f"{name} holds {len(given)} lists for {users} prompts. Give one list for each.")
+
+
+def check_request(
+    prompts: Sequence[Sequence[int]],
+    k: int,
+    beams: int,
+    excluded: Ragged | None,
+    candidates: Rows | Ragged | AllowedItems | None,
+) -> None:
+    """Whether `Engine.decode` can be asked this.
+
+    Raises:
+        DecodingError: a prompt is empty, `k` or `beams` is below 1, or there are not as many lists as prompts.
+    """
+    check_prompts(prompts)
+    check_lists(len(prompts), excluded=excluded, candidates=candidates)
     if k < 1 or beams < 1:
         raise DecodingError(f"k={k} and beams={beams} must be at least 1.")
 
@@ -42,7 +70,7 @@ def top_k(
     beams: int,
     ranking: Ranking,
     excluded: Ragged | None,
-    candidates: Rows | AllowedItems | None,
+    candidates: Rows | Ragged | AllowedItems | None,
     bias: ItemBias | None,
     most_beams: int,
 ) -> ScoredItems:
@@ -56,8 +84,8 @@ def top_k(
     allowed = AllowedItems.of(trie, candidates) if isinstance(candidates, np.ndarray) else candidates
 
     def searched(some: NDArray[np.int64], width: int) -> ScoredItems:
-        closed = None if excluded is None else Ragged.from_lists([excluded[int(user)] for user in some])
-        mask = NodeMask.of(trie, codes, len(some), closed, allowed)
+        closed = None if excluded is None else excluded.take(some)
+        mask = NodeMask.of(trie, codes, closed, allowed.take(some) if isinstance(allowed, Ragged) else allowed)
         worth = None if bias is None else bias.of_users(some).on(trie, len(some))
         return search(trie, stepper_of(some), len(some), k, width, ranking, mask, worth)
 

@@ -7,7 +7,8 @@ reordered per beam, which is what makes ordinary beam search pay for the prompt 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from llmrec.engines.prefill import Prefill, prefill
 from llmrec.engines.prompt_cache import PromptCache
 from llmrec.engines.support import check_length, check_model
 from llmrec.engines.token_trie import EdgeTokens
-from llmrec.engines.top_k import check_request, top_k
+from llmrec.engines.top_k import check_prompts, check_request, top_k
 from llmrec.engines.tree_attention import added, tree_attention
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.types import Ragged, Rows, ScoredItems
@@ -72,38 +73,52 @@ class TransformersEngine:
         beams: int,
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
-        candidates: Rows | AllowedItems | None = None,
+        candidates: Rows | Ragged | AllowedItems | None = None,
         length_penalty: float = 0.0,
         bias: ItemBias | None = None,
         most_beams: int = 0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
-        check_request(prompts, k, beams)
+        check_request(prompts, k, beams, excluded, candidates)
+        with self._asked(prompts):
+            done = prefill(self.model, prompts, self.prompts)
+            those: NDArray[np.int64] | None = None  # whose prompts `done` holds, after the first search
+
+            def stepper_of(users: NDArray[np.int64]) -> TreeStepper:
+                nonlocal done, those
+                if those is not None:
+                    done = done.of_users(torch.from_numpy(np.searchsorted(those, users)).to(self.model.device))
+                those = users
+                return TreeStepper(self.model, self.item_tokenizer, self.tokens, done, normalize)
+
+            return top_k(
+                self.trie, self.item_tokenizer.index.codes, stepper_of, len(prompts), k, beams,
+                Ranking(normalize, length_penalty), excluded, candidates, bias, most_beams,
+            )  # fmt: skip
+
+    @contextmanager
+    def stepper(self, prompts: Sequence[Sequence[int]], normalize: Normalize = "codebook") -> Iterator[TreeStepper]:
+        """See `Engine.stepper`."""
+        check_prompts(prompts)
+        with self._asked(prompts):
+            done = prefill(self.model, prompts, self.prompts)
+            yield TreeStepper(self.model, self.item_tokenizer, self.tokens, done, normalize)
+
+    @contextmanager
+    def _asked(self, prompts: Sequence[Sequence[int]]) -> Iterator[None]:
+        """The model as it must be while it is asked about prompts of an allowed length."""
         check_length(self.model, max(map(len, prompts), default=0), self.item_tokenizer.levels)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                done = prefill(self.model, prompts, self.prompts)
-                those: NDArray[np.int64] | None = None  # whose prompts `done` holds, after the first search
-
-                def stepper_of(users: NDArray[np.int64]) -> TreeStepper:
-                    nonlocal done, those
-                    if those is not None:
-                        done = done.of_users(torch.from_numpy(np.searchsorted(those, users)).to(self.model.device))
-                    those = users
-                    return TreeStepper(self.model, self.item_tokenizer, self.tokens, done, normalize)
-
-                return top_k(
-                    self.trie, self.item_tokenizer.index.codes, stepper_of, len(prompts), k, beams,
-                    Ranking(normalize, length_penalty), excluded, candidates, bias, most_beams,
-                )  # fmt: skip
+                yield
         finally:
             self.model.train(was_training)
 
 
 class TreeStepper:
-    """The model's side of `beam.search`: one key-value cache a user, grown by all beams at once."""
+    """See `Stepper`: one key-value cache a user, grown by all nodes that are fed at once."""
 
     def __init__(
         self,

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ from llmrec.engines.bias import ItemBias
 from llmrec.engines.constraint import served_folder
 from llmrec.engines.mask import AllowedItems
 from llmrec.engines.token_trie import TokenTrie
-from llmrec.engines.top_k import check_request, top_k
+from llmrec.engines.top_k import check_prompts, check_request, top_k
 from llmrec.errors import DecodingError, MissingExtraError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import ROOT
@@ -123,10 +124,11 @@ class VLLMEngine:
         self.trie = self.tokens.trie
 
     @classmethod
-    def load(cls, folder: str | Path, **settings: Any) -> VLLMEngine:
+    def load(cls, folder: str | Path, items: ItemTokenizer | None = None, **settings: Any) -> VLLMEngine:
         """Start vLLM on a model folder.
 
         Args:
+            items: those of the folder, where they have been read already.
             settings: further arguments of `vllm.LLM`, such as `dtype` or `gpu_memory_utilization`.
 
         Raises:
@@ -136,7 +138,8 @@ class VLLMEngine:
         require_vllm()
         from vllm import LLM
 
-        items = ItemTokenizer.load(served_folder(str(folder)))
+        served = served_folder(str(folder))
+        items = ItemTokenizer.load(served) if items is None else items
         return cls(OfflineBackend(LLM(**{**settings_for(folder, items), **settings})), items)
 
     def allow(self, rows: Rows) -> AllowedItems:
@@ -150,13 +153,13 @@ class VLLMEngine:
         beams: int,
         normalize: Normalize = "codebook",
         excluded: Ragged | None = None,
-        candidates: Rows | AllowedItems | None = None,
+        candidates: Rows | Ragged | AllowedItems | None = None,
         length_penalty: float = 0.0,
         bias: ItemBias | None = None,
         most_beams: int = 0,
     ) -> ScoredItems:
         """See `Engine.decode`."""
-        check_request(prompts, k, beams)
+        check_request(prompts, k, beams, excluded, candidates)
 
         def stepper_of(users: NDArray[np.int64]) -> VLLMStepper:
             return VLLMStepper(self.backend, self.tokens, [prompts[int(user)] for user in users], normalize)
@@ -167,9 +170,16 @@ class VLLMEngine:
                 Ranking(normalize, length_penalty), excluded, candidates, bias, most_beams,
             )  # fmt: skip
 
+    @contextmanager
+    def stepper(self, prompts: Sequence[Sequence[int]], normalize: Normalize = "codebook") -> Iterator[VLLMStepper]:
+        """See `Engine.stepper`."""
+        check_prompts(prompts)
+        with torch.inference_mode():
+            yield VLLMStepper(self.backend, self.tokens, prompts, normalize)
+
 
 class VLLMStepper:
-    """The model's side of `beam.search`: every node that is fed is a request whose prompt ends with its code."""
+    """See `Stepper`: every node that is fed is a request whose prompt ends with its code."""
 
     def __init__(
         self, backend: Backend, tokens: TokenTrie, prompts: Sequence[Sequence[int]], normalize: Normalize
@@ -233,6 +243,7 @@ def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
     """Arguments of `vllm.LLM` or `AsyncEngineArgs` that `VLLMEngine` needs for a model folder."""
     settings: dict[str, Any] = {
         "model": str(folder),
+        "load_format": "safetensors",  # by default vLLM reads a pickle where there are none
         "logits_processors": [PROCESSOR],
         "logprobs_mode": "processed_logits",
         "max_logprobs": items.trie.fan_out,

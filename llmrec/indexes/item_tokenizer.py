@@ -45,7 +45,7 @@ class ItemTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, index: ItemIndex) -> None:
         plain = PlainText(tokenizer)
-        self.encode_text = plain.encode
+        self.encode_text, self.encode_texts = plain.encode, plain.encode_all
         self.tokenizer, self.index = tokenizer, index
         self.codebooks = _find_pieces(tokenizer, index.pieces) if index.pieces else _find_levels(tokenizer, index)
         """The token ids of every codebook, `int64[V]` each: one a level, or one for all levels of a text index."""

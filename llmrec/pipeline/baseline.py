@@ -11,7 +11,7 @@ from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
 from llmrec.pipeline.cache import Stage, StageCache
-from llmrec.pipeline.run import Plan, check_compared, data_stage, evaluate_stage, kind_and_settings, with_seed
+from llmrec.pipeline.run import TRAIN, Plan, check_compared, data_stage, evaluate_stage, kind_and_settings, with_seed
 from llmrec.recipe import BaselineRecipe
 from llmrec.registry import build
 
@@ -29,8 +29,6 @@ def plan_baseline(recipe: BaselineRecipe) -> Plan:
         RecipeError: a plug-in or one of its settings is unknown.
         DataError: the data cannot be found.
     """
-    from llmrec.recommenders.base import Recommender
-
     source, recommender = check_baseline(recipe)
 
     def make_model(target: Path, work: Path) -> None:
@@ -44,9 +42,8 @@ def plan_baseline(recipe: BaselineRecipe) -> Plan:
         "exclude_seen": recipe.evaluation.exclude_seen,
         "seed": recipe.seed,
     }
-    train = Stage("train", settings, (data,), make_model)
-    evaluate = evaluate_stage(recipe, cache, data, train, Recommender.from_pretrained)
-    return Plan(recipe, cache, (data, train, evaluate))
+    train = Stage(TRAIN, settings, (data,), make_model)
+    return Plan(recipe, cache, (data, train, evaluate_stage(recipe, cache, data, {TRAIN: train})))
 
 
 def check_baseline(recipe: BaselineRecipe) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""From a recipe to a model folder: data -> index -> train -> evaluate -> folder with its card.
+"""From a recipe to a model folder: data -> index -> train (-> align ...) -> evaluate -> folder with its card.
 
 The recipe of a baseline needs no index: `llmrec.pipeline.baseline` plans its training, all else is the same.
 """
@@ -18,16 +18,19 @@ from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
+from llmrec.pipeline import stages
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import build, resolve
 
 if TYPE_CHECKING:
     from llmrec.evaluation.protocol import Evaluation
-    from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding
 
 logger = logging.getLogger(__name__)
+
+TRAIN = "train"
+ALIGN = "align"
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,31 @@ class Plan:
     @property
     def train(self) -> Stage:
         """The trained recommender."""
-        return self.stage("train")
+        return self.stage(TRAIN)
+
+    @property
+    def aligned(self) -> dict[str, Stage]:
+        """The stages of `align`, by their names in the recipe."""
+        return {stage.label: stage for stage in self.stages if stage.name == ALIGN}
 
     @property
     def evaluate(self) -> Stage:
         """What was measured."""
         return self.stage("evaluate")
+
+    @property
+    def models(self) -> dict[str, Stage]:
+        """The stages that make a model, by name: `train`, and those of `align` in their order."""
+        return {TRAIN: self.train, **self.aligned}
+
+    def up_to(self, name: str) -> tuple[Stage, ...]:
+        """The stages up to the last of this name: `data`, `index`, `train` (with all alignment) or `evaluate`.
+
+        Raises:
+            RecipeError: the recipe has no such stage.
+        """
+        last = [*self.models.values()][-1] if name == TRAIN else self.stage(name)
+        return self.stages[: self.stages.index(last) + 1]
 
     @property
     def folder(self) -> Path:
@@ -92,9 +114,8 @@ def plan(recipe: AnyRecipe) -> Plan:
 
 def _plan_language_model(recipe: Recipe) -> Plan:
     from llmrec.base_models import locate
-    from llmrec.recommenders.llm import LLMRecommender
 
-    source, indexer, trainer, decoding, template = check_language_model(recipe)
+    source, indexer, trainer, aligners, decoding, template = check_language_model(recipe)
     origin = locate(recipe.model.name).described
 
     def make_index(target: Path, work: Path) -> None:
@@ -102,26 +123,36 @@ def _plan_language_model(recipe: Recipe) -> Plan:
         indexer.build(catalog, splits.cut(interactions, recipe.split).train).save(target)
 
     def make_model(target: Path, work: Path) -> None:
-        _train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
+        stages.train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
 
-    def load_model(folder: Path) -> Recommender:
-        return LLMRecommender.from_pretrained(folder, dtype=recipe.evaluation.precision)
+    def aligning(aligner: Any, before: Stage) -> Callable[[Path, Path], None]:
+        def make_aligned(target: Path, work: Path) -> None:
+            stages.align(recipe, cache.get(data), cache.get(before), aligner, decoding, target, work)
+
+        return make_aligned
 
     cache = StageCache(recipe.output / "cache")
     core = recipe.split.settings()
     data = data_stage(recipe, source)
     index = Stage("index", {"index": kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
-    train_settings = {
-        "train": kind_and_settings(recipe.train, trainer),
-        "model": {**recipe.model.settings(), "origin": origin},
-        "task": {**recipe.task.settings(), "template": template},
+    of_training = {
         "decoding": decoding.settings(),
         "exclude_seen": recipe.evaluation.exclude_seen,
         "seed": recipe.seed,
     }
-    train = Stage("train", train_settings, (data, index), make_model)
-    evaluate = evaluate_stage(recipe, cache, data, train, load_model)
-    return Plan(recipe, cache, (data, index, train, evaluate))
+    train_settings = {
+        "train": kind_and_settings(recipe.train, trainer),
+        "model": {**recipe.model.settings(), "origin": origin},
+        "task": {**recipe.task.settings(), "template": template},
+        **of_training,
+    }
+    train = last = Stage(TRAIN, train_settings, (data, index), make_model)
+    aligned: dict[str, Stage] = {}
+    for name, settings in recipe.alignments.items():
+        align_settings = {"align": kind_and_settings(settings, aligners[name]), **of_training}
+        last = aligned[name] = Stage(ALIGN, align_settings, (data, last), aligning(aligners[name], last), name)
+    evaluate = evaluate_stage(recipe, cache, data, {TRAIN: train, **aligned})
+    return Plan(recipe, cache, (data, index, train, *aligned.values(), evaluate))
 
 
 def data_stage(recipe: AnyRecipe, source: Any) -> Stage:
@@ -136,15 +167,16 @@ def data_stage(recipe: AnyRecipe, source: Any) -> Stage:
     return Stage("data", {"data": kind_and_settings(recipe.data, source), "core": cores}, (), make)
 
 
-def evaluate_stage(
-    recipe: AnyRecipe, cache: StageCache, data: Stage, train: Stage, load: Callable[[Path], Recommender]
-) -> Stage:
-    """Ask the test questions; `load` reads the folder of the train stage."""
+def evaluate_stage(recipe: AnyRecipe, cache: StageCache, data: Stage, models: dict[str, Stage]) -> Stage:
+    """Ask the test questions of the models of these stages, `train` first."""
 
     def make(target: Path, work: Path) -> None:
-        _evaluate(recipe, cache.get(data), cache.get(train), load, target)
+        stages.evaluate(recipe, cache.get(data), {name: cache.get(stage) for name, stage in models.items()}, target)
 
-    return Stage("evaluate", {**recipe.evaluation.settings(), "seed": recipe.seed}, (data, train), make)
+    evaluation = {**recipe.evaluation.settings(), "seed": recipe.seed}
+    if len(models) > 1:
+        evaluation["stages"] = [name for name in models if name != TRAIN]  # their names stand in the result
+    return Stage("evaluate", evaluation, (data, *models.values()), make)
 
 
 class Parts(NamedTuple):
@@ -153,6 +185,7 @@ class Parts(NamedTuple):
     source: Any
     indexer: Any
     trainer: Any
+    aligners: dict[str, Any]
     decoding: Decoding
     template: str
 
@@ -180,12 +213,15 @@ def check_language_model(recipe: Recipe) -> Parts:
     from llmrec.recommenders.llm import Decoding
 
     trainer = build("trainer", recipe.train, "train")
-    trainer.config(recipe.output, recipe.seed)
+    aligners = {name: build("trainer", settings, f"align.{name}") for name, settings in recipe.alignments.items()}
+    for each in (trainer, *aligners.values()):
+        each.config(recipe.output, recipe.seed)
     check_compared(recipe)
     return Parts(
         build("source", recipe.data, "data"),
         build("index", with_seed("index", recipe.index, recipe.seed), "index"),
         trainer,
+        aligners,
         Decoding.parse(recipe.decoding, "decoding"),
         template_source(recipe.task.template),
     )
@@ -208,26 +244,29 @@ def run(recipe: AnyRecipe) -> dict[str, Any]:
 
     Returns:
         The summary that `llmrec run --json` prints: `folder`, `test`, `valid`, `baselines`, `invalid`,
-        `train_seconds`, `protocol`.
+        `train_seconds`, `protocol`; with `align` also `best_stage` and `stages`, the figures and seconds of each.
     """
     planned = plan(recipe)
     build_stages(planned, planned.stages)
     return finish(planned)
 
 
-def build_stages(planned: Plan, stages: Sequence[Stage]) -> None:
+def build_stages(planned: Plan, wanted: Sequence[Stage]) -> None:
     """Build those of these stages that are not there yet, in order, and say so."""
-    for number, stage in enumerate(stages, 1):
-        logger.info("[%d/%d] %s", number, len(stages), stage.name)
+    for number, stage in enumerate(wanted, 1):
+        logger.info("[%d/%d] %s", number, len(wanted), stage.title)
         planned.cache.get(stage)
 
 
 def finish(planned: Plan) -> dict[str, Any]:
-    """Gather the model folder from finished stages; cheap, so it is never cached."""
+    """Gather the model folder from finished stages; cheap, so it is never cached.
+
+    Of several models it is the one that was best on the validation questions, whichever came last.
+    """
     from llmrec.card import render_card
 
-    model, evaluation = planned.cache.get(planned.train), planned.cache.get(planned.evaluate)
-    figures = json.loads((evaluation / artifact.EVALUATION).read_text())
+    figures = json.loads((planned.cache.get(planned.evaluate) / artifact.EVALUATION).read_text())
+    model = planned.cache.get(planned.models[figures.get("best_stage", TRAIN)])
 
     def write(target: Path) -> None:
         for path in sorted((model / "model").rglob("*")):
@@ -241,7 +280,7 @@ def finish(planned: Plan) -> dict[str, Any]:
         (target / artifact.CARD).write_text(render_card(planned.recipe, figures))
 
     artifact.write_folder(planned.folder, write, last=artifact.RECOMMENDER)
-    return {
+    summary = {
         "folder": str(planned.folder),
         "test": figures["test"]["metrics"],
         "valid": figures["valid"],
@@ -250,6 +289,16 @@ def finish(planned: Plan) -> dict[str, Any]:
         "train_seconds": planned.cache.record(planned.train)["seconds"],
         "protocol": figures["test"]["protocol"],
     }
+    if "stages" in figures:
+        summary["best_stage"] = figures["best_stage"]
+        summary["stages"] = {
+            name: {
+                **{part: of_stage[part]["metrics"] for part in ("valid", "test")},
+                "seconds": planned.cache.record(planned.models[name])["seconds"],
+            }
+            for name, of_stage in figures["stages"].items()
+        }
+    return summary
 
 
 def load_split(planned: Plan) -> splits.Split:
@@ -258,64 +307,19 @@ def load_split(planned: Plan) -> splits.Split:
 
 
 def load_evaluations(planned: Plan) -> dict[str, Evaluation]:
-    """What was measured, the model first, with the seconds that it took."""
+    """What was measured on the test questions, the kept model first, with the seconds that it took."""
     from llmrec.evaluation.protocol import Evaluation
 
     folder = planned.cache.get(planned.evaluate)
     figures = json.loads((folder / artifact.EVALUATION).read_text())
     seconds = json.loads((folder / "seconds.json").read_text())
-    found = {planned.recipe.makes: figures["test"], **figures["baselines"]}
+    makes = planned.recipe.makes
+    found = {makes: figures["test"]}
+    for name, of_stage in figures.get("stages", {}).items():
+        if name != figures["best_stage"]:
+            found[f"{makes} ({name})"] = of_stage["test"]
+    found |= figures["baselines"]
     return {name: Evaluation(**values, seconds=seconds[name]) for name, values in found.items()}
-
-
-def _train(
-    recipe: Recipe, data: Path, index: Path, template: str, trainer: Any, decoding: Decoding, target: Path, work: Path
-) -> None:
-    from llmrec.base_models import load_model
-    from llmrec.indexes.base import ItemIndex
-    from llmrec.indexes.item_tokenizer import ItemTokenizer
-    from llmrec.tasks.next_item import NextItemTask
-    from llmrec.tasks.template import PromptTemplate
-
-    catalog, interactions = store.load(data)
-    split = splits.cut(interactions, recipe.split)
-    model, tokenizer = load_model(recipe.model.name, recipe.model.layers, recipe.model.dtype)
-    items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
-    task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
-    recommender, log = trainer.train(
-        model, task, split.train, split.valid, work, recipe.seed, decoding, recipe.evaluation.exclude_seen
-    )
-    recommender.save_pretrained(target / "model")
-    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
-
-
-def _evaluate(recipe: AnyRecipe, data: Path, train: Path, load: Callable[[Path], Recommender], target: Path) -> None:
-    from llmrec.evaluation.protocol import evaluate
-
-    catalog, interactions = store.load(data)
-    split = splits.cut(interactions, recipe.split)
-    questions = split.test.sample(recipe.evaluation.users, recipe.seed)
-    candidates = {
-        name: resolve("recommender", name)().fit(split.train, catalog)
-        for name in recipe.evaluation.baselines
-        if name != recipe.makes
-    }
-    candidates[recipe.makes] = load(train / "model")
-    found, seconds = {}, {}
-    for name, recommender in candidates.items():
-        evaluation = evaluate(
-            recommender, questions, recipe.evaluation.ks, recipe.evaluation.exclude_seen, split=split.protocol
-        )
-        found[name] = evaluation.to_dict()
-        seconds[name] = found[name].pop("seconds")  # not part of the result: a second run shall give the same file
-    log = json.loads((train / "training.json").read_text())
-    figures = {
-        "test": found.pop(recipe.makes),
-        "valid": {"ndcg@10": log["best"]},
-        "baselines": found,
-    }
-    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
-    artifact.write_text(target / "seconds.json", json.dumps(seconds, indent=2) + "\n")
 
 
 def template_source(name: str) -> str:

@@ -6,13 +6,13 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from llmrec import artifact
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.registry import resolve
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 
 class Recommender(Protocol):
@@ -20,6 +20,9 @@ class Recommender(Protocol):
 
     `Recommender.from_pretrained(folder)` loads a saved one of any kind.
     """
+
+    kind: ClassVar[str]
+    """The name in the registry."""
 
     @property
     @abstractmethod
@@ -32,17 +35,27 @@ class Recommender(Protocol):
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
     ) -> ScoredItems:
         """The best k items of each history.
 
         Args:
             histories: `B` lists of item rows, oldest first; an empty one is answered without a history.
             k: items wanted. exclude_seen: leave out the items of the history.
-            candidates: item rows to choose from; all items when None.
+            candidates: item rows to choose from, for all histories or a list for each; all items when None.
+            exclude: more item rows to leave out, a list for each history.
 
         Returns:
             Real, distinct items, best first; -1 fills a row where fewer than k are allowed.
+        """
+
+    @abstractmethod
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """Candidates that many calls of this recommender's `recommend` share, checked and counted once.
+
+        Raises:
+            DataError: an item row is not in the catalog.
         """
 
     @abstractmethod

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
-import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-import llmrec
-from llmrec import artifact, assets
-from llmrec.base_models import keep_soft_cap
+from llmrec import artifact
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
-from llmrec.engines.base import Normalize
+from llmrec.engines.base import Engine, Normalize
 from llmrec.engines.bias import ItemBias
+from llmrec.engines.level_scores import level_scores
 from llmrec.engines.transformers import TransformersEngine
-from llmrec.errors import ArtifactError, DataError
-from llmrec.indexes.item_tokenizer import ItemTokenizer
-from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
-from llmrec.recommenders.scoring import checked_candidates, checked_histories, checked_k
+from llmrec.errors import ArtifactError, DecodingError
+from llmrec.recommenders.checks import (
+    checked_candidates,
+    checked_histories,
+    checked_items,
+    checked_k,
+    distinct_rows,
+    left_out,
+)
+from llmrec.recommenders.llm_folder import KIND, read_task, read_weights, write_folder
 from llmrec.tasks.next_item import NextItemTask
-from llmrec.tasks.template import PromptTemplate
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 
 class Decoding(Component):
@@ -58,16 +58,34 @@ class LLMRecommender:
     """Recommends by constrained decoding; the score of an item is `log p(item | history)` in nats.
 
     Args:
-        model: a causal language model whose vocabulary holds the item tokens.
+        model: a causal language model whose vocabulary holds the item tokens; None where it runs elsewhere.
         task: prompts and codes (it knows catalog and item tokenizer).
         decoding: how to search.
+        engine: what asks a model that runs elsewhere, such as vLLM; one that is here has the embedded engine.
+
+    Raises:
+        DecodingError: there is neither a model nor an engine, or both, or the engine decodes other items.
     """
 
-    kind = "llm"
+    kind: ClassVar[str] = KIND
 
-    def __init__(self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel | None,
+        task: NextItemTask,
+        decoding: Decoding | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        if (model is None) == (engine is None):
+            given = "neither a model nor an engine" if model is None else "both a model and an engine"
+            raise DecodingError(f"there is {given}. Give the model, or None and an engine that runs it elsewhere.")
         self.model, self.task, self.decoding = model, task, decoding or Decoding()
-        self.engine = TransformersEngine(model, task.items, task.shared_prompt(), self.decoding.cached_tokens)
+        self.engine: Engine = engine or TransformersEngine(
+            model, task.items, task.shared_prompt(), self.decoding.cached_tokens
+        )
+        theirs = self.engine.item_tokenizer.index
+        if theirs is not task.items.index and theirs.digest != task.items.index.digest:
+            raise DecodingError("the engine decodes the codes of another index. Make it with `task.items`.")
 
     @property
     def catalog(self) -> Catalog:
@@ -79,7 +97,8 @@ class LLMRecommender:
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
         progress: bool = False,
         bias: NDArray[np.float32] | None = None,
         bias_weight: float = 1.0,
@@ -92,31 +111,32 @@ class LLMRecommender:
             bias_weight: their weight; 0 leaves them out.
         """
         histories = checked_histories(histories, len(self.catalog))
-        allowed = None if candidates is None else self.engine.allow(checked_candidates(candidates, len(self.catalog)))
+        wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, len(self.catalog))
+        shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
         others = None if bias is None else ItemBias(np.asarray(bias, np.float32), bias_weight)
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
         exact = np.zeros(len(histories), bool)
-        by_length = np.argsort(np.minimum(histories.lengths, self.task.max_history), kind="stable")
-        size = self.decoding.batch_size
-        with tqdm(total=len(by_length), desc="decode", unit="user", disable=not progress) as bar:
-            for start in range(0, len(by_length), size):
-                users = by_length[start : start + size]
-                chosen = [histories[int(user)] for user in users]
-                found = self.engine.decode(
-                    [self.task.prompt(history) for history in chosen],
-                    k,
-                    max(self.decoding.beams, k),
-                    self.decoding.normalize,
-                    Ragged.from_lists(chosen) if exclude_seen else None,
-                    allowed,
-                    self.decoding.length_penalty,
-                    None if others is None else others.of_users(users),
-                    self.decoding.most_beams,
-                )
-                rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
-                bar.update(len(users))
+        for users, prompts in self._batches(histories, "decode", progress):
+            found = self.engine.decode(
+                prompts,
+                k,
+                max(self.decoding.beams, k),
+                self.decoding.normalize,
+                None if closed is None else closed.take(users),
+                wanted.take(users) if isinstance(wanted, Ragged) else shared,
+                self.decoding.length_penalty,
+                None if others is None else others.of_users(users),
+                self.decoding.most_beams,
+            )
+            rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
         return ScoredItems(rows, scores, exact)
+
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """See `Recommender.prepare_candidates`: items are counted below every node of the trie."""
+        rows = distinct_rows(candidates, len(self.catalog))
+        return PreparedCandidates(rows, self.engine.allow(rows))
 
     def score(
         self, histories: Ragged | Sequence[Rows], items: Rows | None = None, progress: bool = False
@@ -126,25 +146,52 @@ class LLMRecommender:
         Every prefix of the items is fed once a history, so this is for hundreds or thousands of items, not millions.
 
         Args:
-            items: distinct item rows, `int32[n]`; the whole catalog when None, and with `normalize: children` the
-                result is then a distribution: its exponentials sum to 1.
+            items: item rows, `int32[n]` for all histories, or `int32[B, n]` with -1 for none; the whole catalog when
+                None, and with `normalize: children` the result is then a distribution: its exponentials sum to 1.
 
         Returns:
-            `float32[B, n]` in nats.
+            `float32[B, n]` in nats, NaN where there is no item.
 
         Raises:
-            DataError: an item row is not in the catalog, or comes twice.
+            DataError: an item row is not in the catalog, or there are not as many lists as histories.
         """
-        wanted = np.arange(len(self.catalog), dtype=np.int32) if items is None else np.asarray(items, np.int32)
-        if len(checked_candidates(wanted, len(self.catalog))) != len(wanted):
-            raise DataError("an item to score is named twice.", fix="Name each item once.")
-        # At least k beams are used, and no level has more prefixes than there are items: nothing is cut.
-        found = self.recommend(histories, len(wanted), exclude_seen=False, candidates=wanted, progress=progress)
-        place = np.full(len(self.catalog), -1)
-        place[wanted] = np.arange(len(wanted))
-        scores = np.empty(found.scores.shape, np.float32)
-        np.put_along_axis(scores, place[found.rows], found.scores, axis=1)
-        return scores
+        histories = checked_histories(histories, len(self.catalog))
+        everything = np.arange(len(self.catalog), dtype=np.int32)
+        wanted = checked_items(everything if items is None else items, len(histories), len(self.catalog))
+        scores = np.empty(wanted.shape, np.float32)
+        for users, prompts in self._batches(histories, "score", progress):
+            scores[users] = np.nansum(level_scores(self.engine, prompts, wanted[users], self.decoding.normalize), -1)
+        return np.where(wanted < 0, np.float32(np.nan), scores)
+
+    def explain(self, histories: Ragged | Sequence[Rows], items: Rows) -> NDArray[np.float32]:
+        """What each level of an item's code adds to `log p(item | history)`.
+
+        Args:
+            items: as for `score`; `ScoredItems.rows` are right.
+
+        Returns:
+            `float32[B, n, L]` in nats, NaN behind the end of a shorter code and where there is no item.
+
+        Raises:
+            DataError: an item row is not in the catalog, or there are not as many lists as histories.
+        """
+        histories = checked_histories(histories, len(self.catalog))
+        wanted = checked_items(items, len(histories), len(self.catalog))
+        found = np.empty((*wanted.shape, self.task.items.levels), np.float32)
+        for users, prompts in self._batches(histories, "explain", progress=False):
+            found[users] = level_scores(self.engine, prompts, wanted[users], self.decoding.normalize)
+        return found
+
+    def _batches(
+        self, histories: Ragged, what: str, progress: bool
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[int]]]]:
+        """The users, those with histories of like length together, and their prompts."""
+        by_length = np.argsort(np.minimum(histories.lengths, self.task.max_history), kind="stable")
+        with tqdm(total=len(by_length), desc=what, unit="user", disable=not progress) as bar:
+            for start in range(0, len(by_length), self.decoding.batch_size):
+                users = by_length[start : start + self.decoding.batch_size]
+                yield users, [self.task.prompt(history) for history in histories.take(users)]
+                bar.update(len(users))
 
     def add_items(self, items: Catalog) -> Self:
         """The same model with more items, which it can recommend at once: no weight and no code changes.
@@ -153,76 +200,50 @@ class LLMRecommender:
             items: the new items, with the columns that the index and the prompt read.
 
         Raises:
+            ArtifactError: the model runs elsewhere.
             DataError: an id is in the catalog already.
             RecipeError: the kind of index cannot place new items, or no code is free (see `ItemIndex.add`).
         """
-        catalog = self.catalog.append(items)
-        return type(self)(self.model, self.task.over(self.task.items.index.add(catalog), catalog), self.decoding)
+        model, catalog = self._model_for("add items to"), self.catalog.append(items)
+        return type(self)(model, self.task.over(self.task.items.index.add(catalog), catalog), self.decoding)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model folder (see `llmrec.artifact`), merged weights, no pickle."""
-        tokenizer = self.task.items.tokenizer
+        """Write the model folder (see `llmrec.artifact`), merged weights, no pickle.
 
-        def write(target: Path) -> None:
-            # The base model's sampling defaults (top_k, temperature, penalties) must not reach anybody's beams.
-            self.model.generation_config = GenerationConfig(
-                eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-            )
-            self.model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
-            self.task.items.index.save(target / artifact.ITEM_INDEX)
-            pq.write_table(self.catalog.table, target / artifact.CATALOG)
-            (target / artifact.PROMPT).write_bytes(self.task.template.source.encode())  # line ends as they were hashed
-            (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
-            settings = {
-                **self.decoding.settings(),
-                "max_history": self.task.max_history,
-                "prompt_sha256": self.task.template.digest,
-                "codes_sha256": self.task.items.index.digest,
-            }
-            save_recommender_settings(target, RecommenderSettings(self.kind, settings, llmrec.__version__))
-
-        artifact.write_folder(Path(folder), write, last=artifact.RECOMMENDER)
+        Raises:
+            ArtifactError: the model runs elsewhere.
+        """
+        write_folder(Path(folder), self._model_for("save"), self.task, self.decoding.settings())
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, dtype: str = "auto", device: str | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        dtype: str = "auto",
+        device: str | None = None,
+        engine: Callable[[NextItemTask], Engine] | None = None,
+    ) -> Self:
         """Read a model folder.
 
         Args:
             folder: what `save_pretrained` wrote. dtype: torch's name, or `auto` for the type that was saved.
             device: a torch device; CUDA when there is one, otherwise the CPU.
+            engine: makes the engine where another than the embedded one is wanted, after the folder has been checked.
+                No weights are read then; `dtype` and `device` do not matter.
 
         Raises:
             ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
         """
-        folder, saved = Path(folder), load_recommender_settings(folder)
-        if saved.kind != cls.kind:
-            raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not a language model.")
-        expected = dict(saved.settings)
-        prompt_sha256, codes_sha256 = expected.pop("prompt_sha256", None), expected.pop("codes_sha256", None)
-        max_history = int(expected.pop("max_history", 0))
-        decoding = Decoding.parse(expected, where=str(folder / artifact.RECOMMENDER))
-        try:
-            wording = (folder / artifact.PROMPT).read_bytes()
-            catalog = Catalog(pq.read_table(folder / artifact.CATALOG))
-            items = ItemTokenizer.load(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError, SafetensorError) as error:
+        task, settings = read_task(Path(folder))
+        decoding = Decoding.parse(settings, where=str(Path(folder) / artifact.RECOMMENDER))
+        if engine is not None:
+            return cls(None, task, decoding, engine(task))
+        return cls(read_weights(Path(folder), dtype, device), task, decoding)
+
+    def _model_for(self, purpose: str) -> PreTrainedModel:
+        if self.model is None:
             raise ArtifactError(
-                f"{folder} is not a complete model folder ({error}). Save or download it again."
-            ) from error
-        if hashlib.sha256(wording).hexdigest() != prompt_sha256:
-            raise ArtifactError(
-                f"{folder / artifact.PROMPT} is not the wording that this model was trained with. Restore it: another "
-                "prompt gives silently worse recommendations."
+                f"there are no weights here to {purpose}: the model runs in a {type(self.engine).__name__}. Load its "
+                "folder with LLMRecommender.from_pretrained(folder), without an engine."
             )
-        if items.index.digest != codes_sha256:
-            raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
-        if not items.index.is_for(catalog.items):
-            raise ArtifactError(
-                f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
-            )
-        keep_soft_cap(model)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        task = NextItemTask(PromptTemplate(wording.decode()), catalog, items, max_history)
-        return cls(model.eval(), task, decoding)
+        return self.model

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from llmrec.errors import DataError, MissingExtraError
 from llmrec.recommenders.base import Recommender, load_recommender_settings
-from llmrec.recommenders.scoring import checked_k
-from llmrec.recommenders.stream import STEP_USERS, recommend_batch
+from llmrec.recommenders.checks import checked_k
+from llmrec.recommenders.stream import STEP_USERS, prepared, recommend_batch
 from llmrec.types import Rows
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self, model: str, k: int, exclude_seen: bool, candidates: Rows | None) -> None:
         self.recommender = Recommender.from_pretrained(model)
-        self.k, self.exclude_seen, self.candidates = k, exclude_seen, candidates
+        self.k, self.exclude_seen, self.candidates = k, exclude_seen, prepared(self.recommender, candidates)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return recommend_batch(self.recommender, batch, self.k, self.exclude_seen, self.candidates)

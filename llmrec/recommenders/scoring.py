@@ -1,4 +1,4 @@
-"""The base of recommenders that score every item at once, and what any recommender needs at its edges.
+"""The base of recommenders that score every item at once.
 
 A technique says how it learns (`learn`: train rows -> named arrays) and how it scores (`score`: histories -> one number
 an item). Masking, ranking, chunking, checking and saving are the same for all and live here.
@@ -26,7 +26,8 @@ from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ArtifactError, DataError, LlmrecError
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.recommenders.checks import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
 SCORES_AT_ONCE = 1 << 23
 """Most scores in memory at once (32 MiB): with ten million items, users are scored one by one."""
@@ -87,7 +88,8 @@ class ScoringRecommender(Component):
         histories: Ragged | Sequence[Rows],
         k: int = 10,
         exclude_seen: bool = True,
-        candidates: Rows | None = None,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
     ) -> ScoredItems:
         """The best k items of each history; see `Recommender`. Of equal scores the lower item row comes first.
 
@@ -96,20 +98,30 @@ class ScoringRecommender(Component):
         """
         size = len(self.catalog)
         histories = checked_histories(histories, size)
-        columns = None if candidates is None else checked_candidates(candidates, size)
+        wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, size)
+        columns = wanted.rows if isinstance(wanted, PreparedCandidates) else None
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
         step = max(1, SCORES_AT_ONCE // max(size, 1))
         for start in range(0, len(histories), step):
-            part = _slice(histories, start, start + step)
+            part = histories.slice(start, start + step)
             chunk = self.score(part)  # (b, N)
-            if exclude_seen:
-                chunk[np.repeat(np.arange(len(part)), part.lengths), part.values] = -np.inf
+            if closed is not None:
+                chunk[_pairs(closed.slice(start, start + step))] = -np.inf
+            if isinstance(wanted, Ragged):
+                others = np.ones(chunk.shape, bool)
+                others[_pairs(wanted.slice(start, start + step))] = False
+                chunk[others] = -np.inf
             best, values = top_k(chunk if columns is None else chunk[:, columns], k)
             found = slice(start, start + step), slice(0, best.shape[1])
             rows[found] = np.where(np.isneginf(values), -1, best if columns is None else columns[best])
             scores[found] = values
         return ScoredItems(rows, scores)
+
+    def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
+        """See `Recommender.prepare_candidates`; nothing but the check is worth keeping here."""
+        return PreparedCandidates(distinct_rows(candidates, len(self.catalog)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors`, `catalog.parquet` and, last, `recommender.json`; other files there stay."""
@@ -177,53 +189,6 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     return best, np.take_along_axis(scores, best, axis=1)
 
 
-def checked_k(k: int) -> int:
-    """The number of items wanted.
-
-    Raises:
-        DataError: it is below 1.
-    """
-    if k < 1:
-        raise DataError(f"k is {k}.", fix="Ask for at least one item.")
-    return k
-
-
-def checked_histories(histories: Ragged | Sequence[Rows], size: int) -> Ragged:
-    """The histories as one `Ragged` whose values belong to its lists and to the catalog.
-
-    Args:
-        histories: `B` lists of item rows. size: items in the catalog.
-
-    Raises:
-        DataError: an item row is not in `[0, size)`.
-    """
-    ragged = histories if isinstance(histories, Ragged) else Ragged.from_lists(histories)
-    ragged = _slice(ragged, 0, len(ragged))
-    if (wrong := np.flatnonzero((ragged.values < 0) | (ragged.values >= size))).size:
-        owner = int(np.searchsorted(ragged.offsets, wrong[0], side="right")) - 1
-        raise DataError(
-            f"history {owner} has item row {ragged.values[wrong[0]]}, the catalog has rows 0 to {size - 1}.",
-            fix="Leave out items that the catalog does not know.",
-        )
-    return ragged
-
-
-def checked_candidates(candidates: Rows, size: int) -> Rows:
-    """The distinct candidates in ascending order, `int32[C]`.
-
-    Raises:
-        DataError: an item row is not in `[0, size)`.
-    """
-    distinct = np.unique(np.asarray(candidates, np.int32))
-    if distinct.size and not 0 <= distinct[0] <= distinct[-1] < size:
-        wrong = distinct[0] if distinct[0] < 0 else distinct[-1]
-        raise DataError(
-            f"candidate item row {wrong} is not in the catalog, which has rows 0 to {size - 1}.",
-            fix="Leave out items that the catalog does not know.",
-        )
-    return distinct
-
-
-def _slice(lists: Ragged, start: int, stop: int) -> Ragged:
-    offsets = lists.offsets[start : min(stop, len(lists)) + 1]
-    return Ragged(lists.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+def _pairs(lists: Ragged) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Of every value the number of its list, and the value: places in a table with a row for each list."""
+    return np.repeat(np.arange(len(lists)), lists.lengths), lists.values

@@ -29,9 +29,9 @@ from llmrec import artifact
 from llmrec.data.vocabulary import Vocabulary
 from llmrec.errors import ArtifactError, DataError
 from llmrec.recommenders.base import Recommender, load_recommender_settings
-from llmrec.recommenders.scoring import checked_k
+from llmrec.recommenders.checks import checked_k
 from llmrec.sources.files import count_rows, digest, iter_batches, require_columns
-from llmrec.types import Ragged, Rows, ScoredItems
+from llmrec.types import PreparedCandidates, Ragged, Rows, ScoredItems
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def recommend_batch(
     batch: pa.Table | pa.RecordBatch,
     k: int = 10,
     exclude_seen: bool = True,
-    candidates: Rows | None = None,
+    candidates: Rows | PreparedCandidates | None = None,
     answered: Callable[[int], object] = lambda users: None,
 ) -> pa.Table:
     """The lists of a table of histories, in its order. Users with histories of like length are asked for together.
@@ -95,18 +95,26 @@ def recommend_batch(
             catalog.
     """
     require_columns(batch.schema.names, COLUMNS, "the table of histories")
-    histories, unknown = _known(batch["history"], recommender.catalog.items)
+    histories, unknown = known_histories(batch["history"], recommender.catalog.items)
     rows = np.full((len(histories), checked_k(k)), -1, np.int32)
     scores = np.full(rows.shape, -np.inf, np.float32)
     exact = np.zeros(len(histories), bool)
+    shared = prepared(recommender, candidates)
     by_length = np.argsort(histories.lengths, kind="stable")
     for start in range(0, len(by_length), STEP_USERS):
         users = by_length[start : start + STEP_USERS]
-        found = recommender.recommend([histories[int(user)] for user in users], k, exclude_seen, candidates)
+        found = recommender.recommend(histories.take(users), k, exclude_seen, shared)
         rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
         answered(len(users))
     items, scored = _lists(ScoredItems(rows, scores), recommender.catalog.items)
     return pa.table({"user": batch["user"], "items": items, "scores": scored, "exact": exact, "unknown": unknown})
+
+
+def prepared(recommender: Recommender, candidates: Rows | PreparedCandidates | None) -> PreparedCandidates | None:
+    """Candidates as this recommender wants them in every call."""
+    if candidates is None or isinstance(candidates, PreparedCandidates):
+        return candidates
+    return recommender.prepare_candidates(candidates)
 
 
 def recommend_file(
@@ -144,14 +152,20 @@ def recommend_file(
     try:
         with FileLock(output / LOCK, timeout=0):
             _agree(plan, output)
-            answer = partial(recommend_batch, k=k, exclude_seen=exclude_seen, candidates=candidates)
-            return _fill(plan, model, source, output, answer, progress)
+            answer = partial(recommend_batch, k=k, exclude_seen=exclude_seen)
+            return _fill(plan, model, source, output, answer, candidates, progress)
     except Timeout:
         raise ArtifactError(f"Another process is writing to {output}. Wait for it, or name another folder.") from None
 
 
 def _fill(
-    plan: dict[str, Any], model: Path, source: Path, output: Path, answer: Callable[..., pa.Table], progress: bool
+    plan: dict[str, Any],
+    model: Path,
+    source: Path,
+    output: Path,
+    answer: Callable[..., pa.Table],
+    candidates: Rows | None,
+    progress: bool,
 ) -> Summary:
     """Write the shards that are not there yet. If none is missing, not even the model is read."""
     users, shard_users = plan["users"], plan["shard_users"]
@@ -162,6 +176,7 @@ def _fill(
     if todo:
         (output / SUCCESS).unlink(missing_ok=True)
         recommender = Recommender.from_pretrained(model)
+        shared = prepared(recommender, candidates)
         shards = in_shards(iter_batches(source, COLUMNS, STEP_USERS), shard_users)
         began = time.perf_counter()
         # Lengths rise within a shard, so only the mean speed (no smoothing) tells when all is done.
@@ -170,7 +185,7 @@ def _fill(
         ) as bar:
             for path, shard in zip(parts, shards, strict=True):
                 if path in todo:
-                    lists = answer(recommender, shard, answered=bar.update)
+                    lists = answer(recommender, shard, candidates=shared, answered=bar.update)
                     with artifact.appears_whole(path) as new:
                         pq.write_table(lists, new)
         speed = missing / (time.perf_counter() - began)
@@ -249,7 +264,7 @@ def _finished(path: Path, users: int) -> bool:
         return False
 
 
-def _known(column: pa.Array | pa.ChunkedArray, items: Vocabulary) -> tuple[Ragged, NDArray[np.int32]]:
+def known_histories(column: pa.Array | pa.ChunkedArray, items: Vocabulary) -> tuple[Ragged, NDArray[np.int32]]:
     """The histories as item rows, and how many items of each the catalog lacks; a warning says so."""
     try:
         text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

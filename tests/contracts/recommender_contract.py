@@ -20,7 +20,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.split import Split, leave_one_out
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.base import Recommender
-from llmrec.types import ScoredItems
+from llmrec.types import Ragged, ScoredItems
 
 USERS, ITEMS = 12, 20
 COLOURS, THINGS = ("Red", "Blue", "Green", "Black"), ("pen", "lamp", "chair", "kettle", "bicycle")
@@ -114,6 +114,48 @@ class RecommenderContract:
         answer = recommender.recommend([np.array([1], np.int32)], k=3, candidates=np.empty(0, np.int32))
         assert answer.rows.tolist() == [[-1, -1, -1]]
 
+    def test_each_history_may_have_candidates_of_its_own(self, recommender: Recommender, world: ToyWorld) -> None:
+        histories = world.split.test.histories
+        own = [list(range(user % 4, ITEMS, 2 + user % 3)) for user in range(USERS)]
+        own[3], own[4] = [], [7, 7, 2]
+        given = Ragged.from_lists(own)
+        for exclude_seen in (False, True):
+            everything = recommender.recommend(histories, k=ITEMS, exclude_seen=exclude_seen)
+            few = recommender.recommend(histories, k=6, exclude_seen=exclude_seen, candidates=given)
+            for user in range(USERS):
+                allowed = np.isin(everything.rows[user], own[user])
+                expected = everything.rows[user][allowed][:6]
+                assert few.rows[user].tolist() == expected.tolist() + [-1] * (6 - len(expected))
+                np.testing.assert_allclose(
+                    few.scores[user][: len(expected)], everything.scores[user][allowed][:6], atol=self.tolerance
+                )
+
+    def test_a_list_of_candidates_for_some_histories_only_is_refused(self, recommender: Recommender) -> None:
+        histories = [np.array([1], np.int32), np.array([2], np.int32)]
+        with pytest.raises(LlmrecError, match=r"1 lists of candidates for 2 histories"):
+            recommender.recommend(histories, candidates=Ragged.from_lists([[3]]))
+
+    def test_candidates_can_be_prepared_for_many_calls(self, recommender: Recommender, world: ToyWorld) -> None:
+        histories, candidates = world.split.test.histories, np.array([19, 2, 8, 13, 2, 14], np.int32)
+        prepared = recommender.prepare_candidates(candidates)
+        assert prepared.rows.tolist() == [2, 8, 13, 14, 19]
+        plain = recommender.recommend(histories, k=4, candidates=candidates)
+        for _ in range(2):
+            self.assert_same(recommender.recommend(histories, k=4, candidates=prepared), plain)
+
+    def test_more_items_can_be_left_out_of_each_list(self, recommender: Recommender, world: ToyWorld) -> None:
+        histories = world.split.test.histories
+        closed = [list(range(user % 3, ITEMS, 2)) for user in range(USERS)]
+        closed[2], closed[5] = [], [4, 4]
+        for exclude_seen in (False, True):
+            everything = recommender.recommend(histories, k=ITEMS, exclude_seen=exclude_seen)
+            few = recommender.recommend(histories, 6, exclude_seen, exclude=Ragged.from_lists(closed))
+            for user in range(USERS):
+                expected = [row for row in everything.rows[user] if row >= 0 and row not in closed[user]][:6]
+                assert few.rows[user].tolist() == expected + [-1] * (6 - len(expected))
+        with pytest.raises(LlmrecError, match=r"1 lists to exclude for"):
+            recommender.recommend(histories, exclude=Ragged.from_lists([[3]]))
+
     def test_a_short_list_is_filled_up_at_its_end(self, recommender: Recommender) -> None:
         history = np.arange(ITEMS - 2, dtype=np.int32)
         answer = recommender.recommend([history], k=5)
@@ -178,6 +220,12 @@ class RecommenderContract:
             recommender.recommend([np.array([2], np.int32), unknown])
         with pytest.raises(LlmrecError, match=str(row)):
             recommender.recommend([np.array([2], np.int32)], candidates=unknown)
+        with pytest.raises(LlmrecError, match=str(row)):
+            recommender.recommend([np.array([2], np.int32)], candidates=Ragged.from_lists([unknown]))
+        with pytest.raises(LlmrecError, match=str(row)):
+            recommender.recommend([np.array([2], np.int32)], exclude=Ragged.from_lists([unknown]))
+        with pytest.raises(LlmrecError, match=str(row)):
+            recommender.prepare_candidates(unknown)
 
     def test_less_than_one_item_is_refused(self, recommender: Recommender) -> None:
         with pytest.raises(LlmrecError, match=r"\b0\b"):

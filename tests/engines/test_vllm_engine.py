@@ -8,14 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fake_vllm import OneStep, patch_one_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TinyWorld, make_tiny_world, make_titled_world
 
-import llmrec.engines.vllm as engine_module
 from llmrec.engines.bias import ItemBias
-from llmrec.engines.constraint import ItemConstraint
-from llmrec.engines.logits_processor import TrieLogitsProcessorV1
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.engines.vllm import VLLMEngine, require_vllm, settings_for
 from llmrec.errors import DecodingError, MissingExtraError
@@ -24,35 +22,9 @@ from llmrec.types import Ragged
 PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10]]
 
 
-class OneStep:
-    """Answers as vLLM does: the processed logits of one step, the sampled token first, then the best ones."""
-
-    def __init__(self, world: TinyWorld) -> None:
-        self.world, self.calls = world, 0
-        self.model_config = SimpleNamespace(**settings_for("folder", world.items))
-
-    def __call__(self, prompts: list[list[int]], params: list[SimpleNamespace]) -> list[SimpleNamespace]:
-        self.calls += 1
-        processor = TrieLogitsProcessorV1.of(ItemConstraint(self.world.items), len(prompts))
-        added = [(row, how, ids, []) for row, (ids, how) in enumerate(zip(prompts, params, strict=True))]
-        processor.update_state(SimpleNamespace(batch_size=len(prompts), removed=[], added=added, moved=[]))
-        rows = [self.world.model(torch.tensor([ids])).logits[0, -1] for ids in prompts]
-        said = processor.apply(torch.stack(rows))
-        answers = []
-        for row, how in zip(said, params, strict=True):
-            top = row.topk(how.logprobs)
-            tokens = [int(row.argmax()), *top.indices.tolist()]
-            answers.append(SimpleNamespace(token_ids=tokens, logprobs=[row.max().item(), *top.values.tolist()]))
-        return [SimpleNamespace(outputs=[SimpleNamespace(logprobs=answer)]) for answer in answers]
-
-
 @pytest.fixture(autouse=True)
 def _without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_step(normalize: str, prefix: int, children: int) -> SimpleNamespace:
-        arguments = {"item_prefix": prefix, "item_scores": normalize}
-        return SimpleNamespace(extra_args=arguments, logprobs=children)
-
-    monkeypatch.setattr(engine_module, "_one_step", one_step)
+    patch_one_step(monkeypatch)
 
 
 @settings(max_examples=15, deadline=None)
@@ -135,6 +107,7 @@ def test_the_settings_allow_what_the_search_asks_for(tiny_world: TinyWorld) -> N
     settings = settings_for("folder", tiny_world.items)
     assert settings["max_logprobs"] == tiny_world.items.trie.fan_out
     assert settings["logprobs_mode"] == "processed_logits"
+    assert settings["load_format"] == "safetensors"
 
 
 def test_without_vllm_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -16,11 +15,15 @@ import pytest
 import torch
 from brute_force import brute_force
 from contracts.recommender_contract import ITEMS, RecommenderContract, ToyWorld
+from fake_vllm import OneStep, patch_one_step
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer
+from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
-from llmrec.errors import ArtifactError, DataError, RecipeError
+from llmrec.engines.transformers import TransformersEngine
+from llmrec.engines.vllm import VLLMEngine
+from llmrec.errors import ArtifactError, DataError, DecodingError, RecipeError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.provenance import items_digest
@@ -147,20 +150,13 @@ def test_transformers_reads_the_folder_without_llmrec(saved: Path) -> None:
     torch.testing.assert_close(*logits)
 
 
-def test_the_handler_answers_as_an_endpoint(saved: Path) -> None:
-    spec = importlib.util.spec_from_file_location("saved_handler", saved / "handler.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    handler = module.EndpointHandler(str(saved))
-    request = {"inputs": {"history": ["i3", "unheard of", "i4"]}, "parameters": {"k": 3}}
-    answer = json.loads(json.dumps(handler(request)))
-    expected = LLMRecommender.from_pretrained(saved, device="cpu").recommend([np.array([3, 4], np.int32)], k=3)
-    assert [found["item_id"] for found in answer] == [f"i{row}" for row in expected.rows[0]]
-    assert [found["title"] for found in answer] == [f"Title {row}" for row in expected.rows[0]]
-    assert [found["score"] for found in answer] == pytest.approx(expected.scores[0].tolist(), abs=1e-5)
-    assert len(handler({"inputs": {}})) == 10
+def test_weights_in_a_pickle_are_refused(folder: Path) -> None:
+    """Without code of theirs being asked for: transformers would read them where no safetensors are."""
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="safetensors"):
+        LLMRecommender.from_pretrained(folder)
 
 
 def another_prompt(folder: Path) -> None:
@@ -244,6 +240,61 @@ def test_an_incomplete_folder_is_refused(folder: Path, name: str, how: str) -> N
         LLMRecommender.from_pretrained(folder, device="cpu")
 
 
+@pytest.fixture
+def elsewhere(saved: Path, monkeypatch: pytest.MonkeyPatch) -> LLMRecommender:
+    """The saved folder, read without its weights: they are in a stand-in for vLLM."""
+    patch_one_step(monkeypatch)
+    weights = AutoModelForCausalLM.from_pretrained(saved)
+
+    def no_weights(*_: object, **__: object) -> None:
+        pytest.fail("weights were read")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", no_weights)
+
+    def engine(task: NextItemTask) -> VLLMEngine:
+        return VLLMEngine(OneStep(TinyWorld(task.catalog, task.items.index, task.items, weights)), task.items)
+
+    return LLMRecommender.from_pretrained(saved, engine=engine)
+
+
+def test_a_model_that_runs_elsewhere_answers_the_same(elsewhere: LLMRecommender, tiny_world: TinyWorld) -> None:
+    here = make_recommender(tiny_world, beams=7, normalize="children", batch_size=3)
+    assert elsewhere.model is None
+    assert elsewhere.decoding == here.decoding
+    candidates = np.array([2, 4, 6, 8, 11, 12, 17], np.int32)
+    for given in (None, candidates, elsewhere.prepare_candidates(candidates)):
+        found = elsewhere.recommend(HISTORIES, 5, candidates=given)
+        expected = here.recommend(HISTORIES, 5, candidates=None if given is None else candidates)
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(elsewhere.score(HISTORIES), here.score(HISTORIES), atol=1e-4)
+
+
+def test_weights_that_are_elsewhere_cannot_be_saved(elsewhere: LLMRecommender, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no weights here to save: .* in a VLLMEngine\. Load"):
+        elsewhere.save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(ArtifactError, match="no weights here to add items to"):
+        elsewhere.add_items(elsewhere.catalog)
+
+
+def test_a_folder_is_checked_before_an_engine_is_made(folder: Path) -> None:
+    another_prompt(folder)
+    with pytest.raises(ArtifactError, match=r"prompt\.jinja is not the wording"):
+        LLMRecommender.from_pretrained(folder, engine=lambda task: pytest.fail("the engine was made"))
+
+
+def test_a_recommender_has_a_model_or_an_engine_of_its_items(tiny_world: TinyWorld) -> None:
+    here = make_recommender(tiny_world)
+    with pytest.raises(DecodingError, match="neither a model nor an engine"):
+        LLMRecommender(None, here.task)
+    with pytest.raises(DecodingError, match="both a model and an engine"):
+        LLMRecommender(here.model, here.task, engine=here.engine)
+    other = make_tiny_world(20, (4, 3, 5), seed=1)
+    with pytest.raises(DecodingError, match="another index"):
+        LLMRecommender(None, here.task, engine=TransformersEngine(other.model, other.items))
+
+
 def test_given_items_are_scored_without_a_search(tiny_world: TinyWorld) -> None:
     recommender = make_recommender(tiny_world, beams=2, normalize="children")
     histories = [np.array([3, 5], np.int32), np.array([], np.int32)]
@@ -258,10 +309,27 @@ def test_given_items_are_scored_without_a_search(tiny_world: TinyWorld) -> None:
         np.testing.assert_allclose(everything[user], expected, atol=1e-4)
     some = np.array([7, 3, 11], np.int32)  # a seen one too, in this order
     np.testing.assert_allclose(recommender.score(histories, some), everything[:, some], atol=1e-4)
-    with pytest.raises(DataError, match="twice"):
-        recommender.score(histories, np.array([1, 1], np.int32))
-    with pytest.raises(DataError, match="99"):
-        recommender.score(histories, np.array([99], np.int32))
+    own = np.array([[7, -1, 7], [4, 19, 0]], np.int32)
+    expected = np.where(own < 0, np.nan, np.take_along_axis(everything, own, 1))
+    np.testing.assert_allclose(recommender.score(histories, own), expected, atol=1e-4)
+    assert recommender.score([], some).shape == (0, 3)
+    for wrong in ([99], [-2], [[1], [99]]):
+        with pytest.raises(DataError, match=r"item row (99|-2) is not in the catalog, which has rows 0 to 19"):
+            recommender.score(histories, np.array(wrong, np.int32))
+    with pytest.raises(DataError, match=r"shape \(3, 1\) for 2 histories"):
+        recommender.score(histories, np.array([[1], [2], [3]], np.int32))
+
+
+def test_a_list_is_explained_level_by_level(tiny_world: TinyWorld) -> None:
+    recommender = make_recommender(tiny_world, beams=20, batch_size=3)
+    found = recommender.recommend(HISTORIES, 18)
+    assert (found.rows == -1).any()
+    levels = recommender.explain(HISTORIES, found.rows)
+    assert levels.shape == (len(HISTORIES), 18, 3)
+    assert (levels[found.rows >= 0] <= 0).all()
+    np.testing.assert_array_equal(np.isnan(levels).all(-1), found.rows < 0)
+    there = found.rows >= 0
+    np.testing.assert_allclose(levels.sum(-1)[there], found.scores[there], atol=1e-4)
 
 
 def test_other_scores_lift_an_item(tiny_world: TinyWorld) -> None:

@@ -79,12 +79,14 @@ class Counting(ScoringRecommender):
 def test_users_are_scored_in_chunks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = Counting().fit(*train())
     histories = [np.array([user % 5], np.int32) for user in range(7)]
-    whole = recommender.recommend(histories, k=2)
+    own = Ragged.from_lists([[user % 5, (user + 1) % 5, 2] for user in range(7)])
+    whole, mine = recommender.recommend(histories, k=2), recommender.recommend(histories, k=2, candidates=own)
     monkeypatch.setattr(scoring, "SCORES_AT_ONCE", 10)  # two users of five items
     Counting.asked.clear()
     chunked = recommender.recommend(histories, k=2)
     assert Counting.asked == [2, 2, 2, 1]
     assert chunked.rows.tolist() == whole.rows.tolist()
+    assert recommender.recommend(histories, k=2, candidates=own).rows.tolist() == mine.rows.tolist()
     monkeypatch.setattr(scoring, "SCORES_AT_ONCE", 1)  # not even one: still one user at a time
     assert recommender.recommend(histories, k=2).rows.tolist() == whole.rows.tolist()
 

@@ -28,6 +28,7 @@ from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer
 
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
+from llmrec.engines.mask import AllowedItems
 from llmrec.errors import ArtifactError, DataError, LlmrecError, MissingExtraError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -359,6 +360,16 @@ def test_histories_of_like_length_are_asked_for_together(popular: Path, monkeypa
     )
     assert watched.calls == [[0, 0, 0], [1, 1, 2], [2, 3, 3], [5, 18]]
     assert told == [3, 3, 3, 2]
+
+
+def test_candidates_are_counted_once_for_all_shards(
+    language: Path, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "STEP_USERS", 2)
+    counted, of = [], AllowedItems.of
+    monkeypatch.setattr(AllowedItems, "of", lambda trie, rows: counted.append(rows.tolist()) or of(trie, rows))
+    assert run(language, source, output, candidates=np.array([17, 4, 17], np.int32)).shards == 3
+    assert counted == [[4, 17]]
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 10, 11])

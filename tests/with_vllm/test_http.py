@@ -1,4 +1,4 @@
-"""`vllm serve` with the command line of docs/serving_vllm.md: one valid item, whoever hangs up meanwhile."""
+"""`vllm serve` with the command line of docs/serving.md: one valid item, whoever hangs up meanwhile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 from samples import is_valid, mixed_arguments
 from worlds import TinyWorld
 
-DOC = Path(__file__).resolve().parents[2] / "docs" / "serving_vllm.md"
+DOC = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 
 def documented_command(folder: Path, port: int) -> list[str]:

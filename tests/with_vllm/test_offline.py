@@ -104,7 +104,7 @@ def test_wrong_arguments_are_refused_and_the_engine_lives(engine: VLLMEngine) ->
 
 
 def test_vllm_s_own_beam_search_still_ignores_the_processor(engine: VLLMEngine, world: TinyWorld) -> None:
-    """Why the search is ours; when this fails, vLLM has changed and docs/serving_vllm.md is out of date."""
+    """Why the search is ours; when this fails, vLLM has changed and docs/serving.md is out of date."""
     (answer,) = engine.backend.llm.beam_search(
         [{"prompt_token_ids": [5, 6, 7]}], BeamSearchParams(beam_width=4, max_tokens=3)
     )

@@ -1,0 +1,118 @@
+"""The folder of a language model as a recommender: written whole, and read only if its parts belong together.
+
+Prompt and codes are those that the weights were trained with, or the folder is refused, also where the weights are not
+read because another process has them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+import llmrec
+from llmrec import artifact, assets
+from llmrec.base_models import keep_soft_cap
+from llmrec.data.catalog import Catalog
+from llmrec.errors import ArtifactError
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
+from llmrec.tasks.next_item import NextItemTask
+from llmrec.tasks.template import PromptTemplate
+
+KIND = "llm"
+
+T = TypeVar("T")
+
+
+def write_folder(folder: Path, model: PreTrainedModel, task: NextItemTask, decoding: dict[str, Any]) -> None:
+    """Write a model folder (see `llmrec.artifact`), merged weights, no pickle.
+
+    Args:
+        decoding: the settings that go into `recommender.json`.
+    """
+    tokenizer = task.items.tokenizer
+
+    def write(target: Path) -> None:
+        # The base model's sampling defaults (top_k, temperature, penalties) must not reach anybody's beams.
+        model.generation_config = GenerationConfig(
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        task.items.index.save(target / artifact.ITEM_INDEX)
+        pq.write_table(task.catalog.table, target / artifact.CATALOG)
+        (target / artifact.PROMPT).write_bytes(task.template.source.encode())  # line ends as they were hashed
+        (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
+        settings = {
+            **decoding,
+            "max_history": task.max_history,
+            "prompt_sha256": task.template.digest,
+            "codes_sha256": task.items.index.digest,
+        }
+        save_recommender_settings(target, RecommenderSettings(KIND, settings, llmrec.__version__))
+
+    artifact.write_folder(folder, write, last=artifact.RECOMMENDER)
+
+
+def read_task(folder: Path) -> tuple[NextItemTask, dict[str, Any]]:
+    """Everything of a model folder but the weights.
+
+    Returns:
+        The task, and how to decode, as `write_folder` was given it.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
+    """
+    saved = load_recommender_settings(folder)
+    if saved.kind != KIND:
+        raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not a language model.")
+    settings = dict(saved.settings)
+    prompt_sha256, codes_sha256 = settings.pop("prompt_sha256", None), settings.pop("codes_sha256", None)
+    max_history = int(settings.pop("max_history", 0))
+    wording = _complete(folder, (folder / artifact.PROMPT).read_bytes)
+    catalog = _complete(folder, lambda: Catalog(pq.read_table(folder / artifact.CATALOG)))
+    items = _complete(folder, lambda: ItemTokenizer.load(folder))
+    if hashlib.sha256(wording).hexdigest() != prompt_sha256:
+        raise ArtifactError(
+            f"{folder / artifact.PROMPT} is not the wording that this model was trained with. Restore it: another "
+            "prompt gives silently worse recommendations."
+        )
+    if items.index.digest != codes_sha256:
+        raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
+    if not items.index.is_for(catalog.items):
+        raise ArtifactError(
+            f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
+        )
+    return NextItemTask(PromptTemplate(wording.decode()), catalog, items, max_history), settings
+
+
+def read_weights(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
+    """The language model of a folder, ready to be asked.
+
+    Args:
+        dtype: torch's name, or `auto` for the type that was saved.
+        device: a torch device; CUDA when there is one, otherwise the CPU.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    # Where no safetensors are, transformers would read a pickle.
+    load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=dtype, use_safetensors=True)
+    model = _complete(folder, load)
+    keep_soft_cap(model)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def _complete(folder: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{folder} is not a complete model folder ({error}). Save or download it again.") from error

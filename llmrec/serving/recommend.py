@@ -1,0 +1,159 @@
+"""`POST /v1/recommend`, its batch form, and `POST /v1/score`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from llmrec.serving.explain import explanations
+from llmrec.serving.live import Live
+from llmrec.serving.problems import Problem, invalid
+from llmrec.serving.questions import AskBest, AskScores, Best
+from llmrec.serving.schemas import (
+    BatchAnswer,
+    BatchRequest,
+    Event,
+    RecommendAnswer,
+    RecommendedItem,
+    RecommendRequest,
+    ScoreAnswer,
+    ScoredItem,
+    ScoreRequest,
+)
+from llmrec.serving.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """The routes over one service."""
+    routes = APIRouter(prefix="/v1", tags=["recommend"])
+
+    @routes.post("/recommend")
+    async def recommend(body: RecommendRequest, request: Request) -> RecommendAnswer:
+        """The best items after a history."""
+        return (await _recommend(service, [body], request, ""))[0]
+
+    @routes.post("/recommend/batch")
+    async def recommend_batch(body: BatchRequest, request: Request) -> BatchAnswer:
+        """Several histories at once: all are accepted, or none; the shortest `timeout_ms` holds for all."""
+        most = min(service.settings.max_requests, service.settings.max_queue)
+        if len(body.requests) > most:
+            raise invalid(f"A batch may have {most} requests, this one has {len(body.requests)}.", "requests")
+        return BatchAnswer(responses=await _recommend(service, body.requests, request, "requests"))
+
+    @routes.post("/score")
+    async def score(body: ScoreRequest, request: Request) -> ScoreAnswer:
+        """The scores of given items after a history, each computed and none searched for."""
+        live = service.catalog.current
+        question, unknown = await run_in_threadpool(_read_score, service, live, body)
+        scores: dict[int, float | None] = {}
+        if len(question.rows):
+            (found,) = await service.answers(request, [question], body.timeout_ms)
+            told = [None if np.isnan(value) else float(value) for value in found]
+            scores = dict(zip(question.rows.tolist(), told, strict=True))
+        rows = [live.catalog.items.row(name) for name in body.items]
+        items = [
+            ScoredItem(item_id=name, title=live.catalog.title(row), score=scores[row])
+            for name, row in zip(body.items, rows, strict=True)
+            if row >= 0
+        ]
+        service.metrics.unknown.inc(len(unknown))
+        return ScoreAnswer(
+            model=service.settings.name, catalog_version=live.version, items=items, unknown_items=unknown
+        )
+
+    return routes
+
+
+async def _recommend(
+    service: Service, bodies: Sequence[RecommendRequest], request: Request, where: str
+) -> list[RecommendAnswer]:
+    live, began = service.catalog.current, time.monotonic()
+    read = await run_in_threadpool(_read_all, service, live, bodies, where)
+    service.metrics.stages.labels("read").observe(time.monotonic() - began)
+    timeouts = [body.timeout_ms for body in bodies if body.timeout_ms is not None]
+    best = await service.answers(request, [question for question, _ in read], min(timeouts, default=None))
+    began = time.monotonic()
+    written = [
+        _write(service, live, question, one, unknown) for (question, unknown), one in zip(read, best, strict=True)
+    ]
+    service.metrics.stages.labels("write").observe(time.monotonic() - began)
+    return written
+
+
+def _read_all(
+    service: Service, live: Live, bodies: Sequence[RecommendRequest], where: str
+) -> list[tuple[AskBest, list[str]]]:
+    read = []
+    for number, body in enumerate(bodies):
+        try:
+            read.append(_read(service, live, body))
+        except Problem as problem:
+            if where:
+                problem.param = f"{where}.{number}.{problem.param or ''}".rstrip(".")
+            raise
+    return read
+
+
+def _read(service: Service, live: Live, body: RecommendRequest) -> tuple[AskBest, list[str]]:
+    """A request in item rows, and the ids that the catalog lacks."""
+    limits = service.settings
+    if body.k > limits.max_k:
+        raise invalid(f"k may be at most {limits.max_k}; it is {body.k}.", "k")
+    service.check_size(len(body.history), limits.max_history, "a history", "history")
+    service.check_size(len(body.exclude), limits.max_candidates, "exclude", "exclude")
+    service.check_size(len(body.candidates or ()), limits.max_candidates, "candidates", "candidates")
+    history, unknown = live.rows(in_order(body.history))
+    excluded, more = live.rows(body.exclude)
+    candidates = None
+    if body.candidates is not None:
+        candidates, missing = live.rows(body.candidates)
+        candidates, more = np.unique(candidates), more + missing
+    left_out = np.concatenate([history, excluded]) if body.exclude_seen else excluded
+    question = AskBest(
+        live, history, body.k, np.unique(left_out).astype(np.int32), live.allowed(body.filters), candidates,
+        body.explain is not None,
+    )  # fmt: skip
+    return question, list(dict.fromkeys(unknown + more))
+
+
+def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskScores, list[str]]:
+    service.check_size(len(body.history), service.settings.max_history, "a history", "history")
+    service.check_size(len(body.items), service.settings.max_scored, "items", "items")
+    history, unknown = live.rows(in_order(body.history))
+    wanted, missing = live.rows(body.items)
+    return AskScores(live, history, np.unique(wanted)), list(dict.fromkeys(unknown + missing))
+
+
+def in_order(history: Sequence[str] | Sequence[Event]) -> list[str]:
+    """Item ids, oldest first; of equal timestamps the order of the request stays."""
+    events = [event for event in history if isinstance(event, Event)]
+    if not events:
+        return [str(item) for item in history]
+    return [event.item_id for event in sorted(events, key=lambda event: event.timestamp)]
+
+
+def _write(service: Service, live: Live, question: AskBest, best: Best, unknown: list[str]) -> RecommendAnswer:
+    metrics = service.metrics
+    metrics.items.inc(len(best.rows))
+    metrics.invalid.inc(best.invalid)
+    metrics.unknown.inc(len(unknown))
+    metrics.beams.observe(service.beams(question.k))
+    metrics.lists.labels("yes" if best.exact else "no").inc()
+    why = explanations(live, question.history, best) if question.explain else [None] * len(best.rows)
+    items = [
+        RecommendedItem(
+            item_id=live.catalog.items[int(row)], title=live.catalog.title(row), score=float(score), explanation=reason
+        )
+        for row, score, reason in zip(best.rows, best.scores, why, strict=True)
+    ]
+    return RecommendAnswer(
+        model=service.settings.name,
+        catalog_version=live.version,
+        exact=best.exact,
+        items=items,
+        unknown_items=unknown,
+    )

@@ -1,0 +1,127 @@
+"""`llmrec serve --engine vllm`: the embedded engine's answers over HTTP, and what it says when vLLM's process dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from worlds import TinyWorld
+
+from llmrec.recommenders.llm import LLMRecommender
+
+
+class Server:
+    """A running `llmrec serve --engine vllm`."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address, self.log = f"http://127.0.0.1:{port}", log
+        command = [sys.executable, "-m", "llmrec", "serve", str(folder), "--engine", "vllm", "--dtype", "float32"]
+        command += ["--port", str(port), "--timeout-ms", "60000"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with log.open("w") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+
+    def wait(self) -> Server:
+        for _ in range(2400):
+            if self.process.poll() is not None:
+                pytest.fail(f"it ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+            try:
+                if httpx2.get(f"{self.address}/ready").status_code == 200:
+                    return self
+            except httpx2.TransportError:
+                time.sleep(0.1)
+        pytest.fail(f"it did not come up:\n{self.log.read_text()[-4000:]}")
+
+    def ask(self, **body: Any) -> httpx2.Response:
+        return httpx2.post(f"{self.address}/v1/recommend", json=body, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(folder, tmp_path_factory.mktemp("log") / "log.txt")
+    try:
+        yield made.wait()
+    finally:
+        made.process.kill()
+        made.process.wait()
+
+
+def test_the_lists_are_those_of_the_embedded_engine(server: Server, folder: Path) -> None:
+    """Sixteen callers at a time with mixed arguments."""
+    embedded = LLMRecommender.from_pretrained(folder, dtype="float32")
+    rng = random.Random(3)
+    cases = []
+    for _ in range(60):
+        history = rng.sample(range(300), rng.randint(0, 8))
+        candidates = sorted(rng.sample(range(300), rng.randint(1, 80))) if rng.random() < 0.4 else None
+        cases.append((history, rng.randint(1, 20), candidates))
+
+    def compare(case: tuple[list[int], int, list[int] | None]) -> None:
+        history, k, candidates = case
+        named = None if candidates is None else [f"i{row}" for row in candidates]
+        answer = server.ask(history=[f"i{row}" for row in history], k=k, candidates=named)
+        assert answer.status_code == 200, answer.text
+        rows = None if candidates is None else np.array(candidates, np.int32)
+        expected = embedded.recommend([np.array(history, np.int32)], k, candidates=rows)
+        right = expected.rows[0] >= 0
+        items = answer.json()["items"]
+        assert [item["item_id"] for item in items] == [f"i{row}" for row in expected.rows[0][right]]
+        np.testing.assert_allclose([item["score"] for item in items], expected.scores[0][right], atol=2e-4)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(compare, cases))
+    assert "llmrec_invalid_items_total 0.0" in httpx2.get(f"{server.address}/metrics").text
+
+
+def test_completions_and_explanations_come_from_vllm_too(server: Server, world: TinyWorld) -> None:
+    body = {"prompt": "Next:", "n": 20, "temperature": 1.0, "seed": 1}
+    choices = httpx2.post(f"{server.address}/v1/completions", json=body, timeout=60).json()["choices"]
+    assert len(choices) == 20
+    for choice in choices:
+        assert choice["text"] == world.items.tokens(int(choice["item_id"][1:]))
+    (item,) = server.ask(history=["i3"], k=1, explain="scores").json()["items"]
+    parts = [level["log_p"] for level in item["explanation"]["levels"]]
+    assert sum(parts) == pytest.approx(item["score"], abs=1e-3)
+    assert httpx2.get(f"{server.address}/v1/models").json()["data"][0]["engine"] == "vllm"
+
+
+def test_a_killed_engine_is_said_at_once_and_the_server_ends(server: Server) -> None:
+    """The last test of this server: under load its engine's process is killed."""
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(server.ask, history=[f"i{number}"], k=20) for number in range(64)]
+        next(iter(asking)).result()
+        (engine,) = [
+            child
+            for child in psutil.Process(server.process.pid).children(recursive=True)
+            if "EngineCore" in " ".join([child.name(), *child.cmdline()])
+        ]
+        engine.kill()
+        outcomes = []
+        for one in asking:
+            try:
+                outcomes.append(one.result().status_code)
+            except httpx2.TransportError:
+                outcomes.append(0)  # the server has ended meanwhile
+    assert set(outcomes) <= {200, 503, 0}
+    assert {200, 503} <= set(outcomes)
+    try:
+        assert httpx2.get(f"{server.address}/ready").status_code == 503
+        assert httpx2.get(f"{server.address}/health").status_code == 503
+    except httpx2.TransportError:
+        pass  # gone already: that is what its supervisor waits for
+    assert server.process.wait(60) == 1
