@@ -23,7 +23,7 @@ from llmrec.errors import DataError, LlmrecError
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
-    from llmrec.pipeline.run import Plan
+    from llmrec.pipeline.plan import Plan
     from llmrec.recommenders.base import Recommender
     from llmrec.types import Rows
 

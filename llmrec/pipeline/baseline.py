@@ -11,7 +11,8 @@ from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
 from llmrec.pipeline.cache import Stage, StageCache
-from llmrec.pipeline.run import TRAIN, Plan, check_compared, data_stage, evaluate_stage, kind_and_settings, with_seed
+from llmrec.pipeline.plan import TRAIN, Plan
+from llmrec.pipeline.run import check_compared, data_stage, evaluate_stage, kind_and_settings, with_seed
 from llmrec.recipe import BaselineRecipe
 from llmrec.registry import build
 
