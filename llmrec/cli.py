@@ -23,7 +23,7 @@ from llmrec.errors import DataError, LlmrecError
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
-    from llmrec.pipeline.run import Plan
+    from llmrec.pipeline.plan import Plan
     from llmrec.recommenders.base import Recommender
     from llmrec.types import Rows
 
@@ -323,7 +323,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import load_recipe
+    from llmrec.recipe import Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
@@ -331,7 +331,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(recommender, LLMRecommender) and recommender.model is not None:
+    if isinstance(planned.recipe, Recipe) and isinstance(recommender, LLMRecommender) and recommender.model is not None:
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
@@ -370,12 +370,15 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
     import torch
 
     from llmrec.pipeline.run import check
-    from llmrec.recipe import load_recipe
+    from llmrec.recipe import Recipe, load_recipe
 
     failed = {}
     for name in names:
         try:
-            check(load_recipe(name, [] if torch.cuda.is_available() else ["train.args.use_cpu=true"]))
+            recipe = load_recipe(name)
+            if isinstance(recipe, Recipe) and not torch.cuda.is_available():
+                recipe = load_recipe(name, ["train.args.use_cpu=true"])
+            check(recipe)
         except LlmrecError as error:
             failed[name] = str(error)
         print(f"{name:<40} {'FAILED: ' + failed[name] if name in failed else 'ok'}")

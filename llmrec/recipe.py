@@ -80,14 +80,12 @@ class EvaluationRecipe(Component):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class Recipe(Component):
-    """One run. `data`, `index`, `train` and `decoding` name a plug-in with `kind` and its settings.
+class AnyRecipe(Component):
+    """What every run says, whatever it makes. `data` names a plug-in with `kind` and its settings.
 
     Args:
         name: of the run; its folder is `output/name`. seed: of everything random.
         output: parent of the run's folder and of the stage cache.
-        align: further trainers by a name of one's own, each going on from the one before, such as
-            `{sdpo: {kind: dpo}}`; None leaves an inherited one out. The model that is best on validation is kept.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -95,13 +93,32 @@ class Recipe(Component):
     output: Path = Path("runs")
     data: Settings
     split: SplitRecipe = SplitRecipe()
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    @property
+    def makes(self) -> str:
+        """The registered name of the recommender that comes out."""
+        raise NotImplementedError
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, as saved beside a model."""
+        return yaml.dump(self.settings(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class Recipe(AnyRecipe):
+    """A run that makes a language model a recommender. `index`, `train` and `decoding` name plug-ins as `data` does.
+
+    Args:
+        align: further trainers by a name of one's own, each going on from the one before, such as
+            `{sdpo: {kind: dpo}}`; None leaves an inherited one out. The model that is best on validation is kept.
+    """
+
     index: Settings
     model: ModelRecipe
     task: TaskRecipe = TaskRecipe()
     train: Settings
     align: dict[str, Settings | None] = {}
     decoding: Settings = {}
-    evaluation: EvaluationRecipe = EvaluationRecipe()
 
     @field_validator("align")
     @classmethod
@@ -119,13 +136,25 @@ class Recipe(Component):
         """The stages of `align` that are not left out, in their order."""
         return {name: settings for name, settings in self.align.items() if settings is not None}
 
-    def to_yaml(self) -> str:
-        """The resolved recipe, as saved beside a model."""
-        return yaml.dump(self.settings(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    @property
+    def makes(self) -> str:
+        """A language model."""
+        return "llm"
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, follow `extends`, apply overrides, check.
+class BaselineRecipe(AnyRecipe):
+    """A run that fits another recommender: `recommender: {kind: sasrec, ...}` in place of index, model and training."""
+
+    recommender: Settings
+
+    @property
+    def makes(self) -> str:
+        """The kind that the recipe names."""
+        return str(self.recommender.get("kind"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe | BaselineRecipe:
+    """Read a recipe, follow `extends`, apply overrides, check. One with a `recommender` is that of a baseline.
 
     Args:
         name: a YAML file, or the name of a shipped recipe (`demo`, `sft/office_smollm2_cpu`).
@@ -137,7 +166,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _read(find_recipe(name))
     for override in overrides:
         _override(settings, override)
-    return Recipe.parse(settings)
+    return BaselineRecipe.parse(settings) if "recommender" in settings else Recipe.parse(settings)
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -51,6 +51,14 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",
         "markov": "llmrec.recommenders.markov:Markov",
+        "skip_markov": "llmrec.recommenders.skip_markov:SkipMarkov",
+        "itemknn": "llmrec.recommenders.itemknn:ItemKNN",
+        "ease": "llmrec.recommenders.ease:EASE",
+        "als": "llmrec.recommenders.als:ALS",
+        "text_knn": "llmrec.recommenders.text_knn:TextKNN",
+        "text_linear": "llmrec.recommenders.text_linear:TextLinear",
+        "sasrec": "llmrec.recommenders.sasrec:SASRec",
+        "bert4rec": "llmrec.recommenders.bert4rec:BERT4Rec",
         "llm": "llmrec.recommenders.llm:LLMRecommender",
     },
 }

@@ -1,4 +1,7 @@
-"""From a recipe to a model folder: data -> index -> train (-> align ...) -> evaluate -> folder with its card."""
+"""From a recipe to a model folder: data -> index -> train (-> align ...) -> evaluate -> folder with its card.
+
+The recipe of a baseline needs no index: `llmrec.pipeline.baseline` plans its training, all else is the same.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +19,8 @@ from llmrec.data import store
 from llmrec.errors import RecipeError
 from llmrec.pipeline import stages
 from llmrec.pipeline.cache import Stage, StageCache
-from llmrec.recipe import Recipe
+from llmrec.pipeline.plan import ALIGN, TRAIN, Plan
+from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import build, resolve
 
 if TYPE_CHECKING:
@@ -26,58 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRAIN = "train"
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The stages of a recipe, in order; each reads the ones before it."""
-
-    recipe: Recipe
-    cache: StageCache
-    data: Stage
-    index: Stage
-    train: Stage
-    aligned: dict[str, Stage]
-    evaluate: Stage
-
-    @property
-    def models(self) -> dict[str, Stage]:
-        """The stages that make a model, by name: `train`, and those of `align` in their order."""
-        return {TRAIN: self.train, **self.aligned}
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All of them, first to last."""
-        return self.data, self.index, *self.models.values(), self.evaluate
-
-    def up_to(self, name: str) -> tuple[Stage, ...]:
-        """The stages up to the last of this name: `data`, `index`, `train` (with all alignment) or `evaluate`."""
-        names = [TRAIN if stage in self.aligned.values() else stage.name for stage in self.stages]
-        return self.stages[: len(names) - names[::-1].index(name)]
-
-    @property
-    def folder(self) -> Path:
-        """The finished model folder."""
-        return self.recipe.output / self.recipe.name
-
-
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: AnyRecipe) -> Plan:
     """Check a recipe down to its last setting and name its stages; nothing is read but the data's fingerprint.
 
     Raises:
         RecipeError: a plug-in or one of its settings is unknown.
         DataError: the data cannot be found.
     """
+    if isinstance(recipe, BaselineRecipe):
+        from llmrec.pipeline.baseline import plan_baseline
+
+        return plan_baseline(recipe)
+    assert isinstance(recipe, Recipe)
+    return _plan_language_model(recipe)
+
+
+def _plan_language_model(recipe: Recipe) -> Plan:
     from llmrec.base_models import locate
 
-    source, indexer, trainer, aligners, decoding, template = check(recipe)
+    source, indexer, trainer, aligners, decoding, template = check_language_model(recipe)
     origin = locate(recipe.model.name).described
-
-    def make_data(target: Path, work: Path) -> None:
-        dataset = source.load()
-        kept = splits.k_core(dataset.interactions, recipe.split.min_user_events, recipe.split.min_item_events)
-        store.save(target, dataset.catalog, kept)
 
     def make_index(target: Path, work: Path) -> None:
         catalog, interactions = store.load(cache.get(data))
@@ -92,22 +64,17 @@ def plan(recipe: Recipe) -> Plan:
 
         return make_aligned
 
-    def make_evaluation(target: Path, work: Path) -> None:
-        models = {TRAIN: train, **aligned}
-        stages.evaluate(recipe, cache.get(data), {name: cache.get(stage) for name, stage in models.items()}, target)
-
     cache = StageCache(recipe.output / "cache")
     core = recipe.split.settings()
-    cores = [core["min_user_events"], core["min_item_events"]]
-    data = Stage("data", {"data": _kind_and_settings(recipe.data, source), "core": cores}, (), make_data)
-    index = Stage("index", {"index": _kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
+    data = data_stage(recipe, source)
+    index = Stage("index", {"index": kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
     of_training = {
         "decoding": decoding.settings(),
         "exclude_seen": recipe.evaluation.exclude_seen,
         "seed": recipe.seed,
     }
     train_settings = {
-        "train": _kind_and_settings(recipe.train, trainer),
+        "train": kind_and_settings(recipe.train, trainer),
         "model": {**recipe.model.settings(), "origin": origin},
         "task": {**recipe.task.settings(), "template": template},
         **of_training,
@@ -115,13 +82,34 @@ def plan(recipe: Recipe) -> Plan:
     train = last = Stage(TRAIN, train_settings, (data, index), make_model)
     aligned: dict[str, Stage] = {}
     for name, settings in recipe.alignments.items():
-        align_settings = {"align": _kind_and_settings(settings, aligners[name]), **of_training}
-        last = aligned[name] = Stage("align", align_settings, (data, last), aligning(aligners[name], last), name)
+        align_settings = {"align": kind_and_settings(settings, aligners[name]), **of_training}
+        last = aligned[name] = Stage(ALIGN, align_settings, (data, last), aligning(aligners[name], last), name)
+    evaluate = evaluate_stage(recipe, cache, data, {TRAIN: train, **aligned})
+    return Plan(recipe, cache, (data, index, train, *aligned.values(), evaluate))
+
+
+def data_stage(recipe: AnyRecipe, source: Any) -> Stage:
+    """Read the tables, keep the k-core."""
+
+    def make(target: Path, work: Path) -> None:
+        dataset = source.load()
+        kept = splits.k_core(dataset.interactions, recipe.split.min_user_events, recipe.split.min_item_events)
+        store.save(target, dataset.catalog, kept)
+
+    cores = [recipe.split.min_user_events, recipe.split.min_item_events]
+    return Stage("data", {"data": kind_and_settings(recipe.data, source), "core": cores}, (), make)
+
+
+def evaluate_stage(recipe: AnyRecipe, cache: StageCache, data: Stage, models: dict[str, Stage]) -> Stage:
+    """Ask the test questions of the models of these stages, `train` first."""
+
+    def make(target: Path, work: Path) -> None:
+        stages.evaluate(recipe, cache.get(data), {name: cache.get(stage) for name, stage in models.items()}, target)
+
     evaluation = {**recipe.evaluation.settings(), "seed": recipe.seed}
-    if aligned:
-        evaluation["stages"] = list(aligned)  # their names stand in the result
-    evaluate = Stage("evaluate", evaluation, (data, train, *aligned.values()), make_evaluation)
-    return Plan(recipe, cache, data, index, train, aligned, evaluate)
+    if len(models) > 1:
+        evaluation["stages"] = [name for name in models if name != TRAIN]  # their names stand in the result
+    return Stage("evaluate", evaluation, (data, *models.values()), make)
 
 
 class Parts(NamedTuple):
@@ -135,8 +123,22 @@ class Parts(NamedTuple):
     template: str
 
 
-def check(recipe: Recipe) -> Parts:
+def check(recipe: AnyRecipe) -> None:
     """Build all that a recipe names; neither data nor model is touched.
+
+    Raises:
+        RecipeError: a plug-in or one of its settings is unknown.
+    """
+    if isinstance(recipe, BaselineRecipe):
+        from llmrec.pipeline.baseline import check_baseline
+
+        check_baseline(recipe)
+    elif isinstance(recipe, Recipe):
+        check_language_model(recipe)
+
+
+def check_language_model(recipe: Recipe) -> Parts:
+    """Build all that the recipe of a language model names.
 
     Raises:
         RecipeError: a plug-in or one of its settings is unknown.
@@ -147,12 +149,10 @@ def check(recipe: Recipe) -> Parts:
     aligners = {name: build("trainer", settings, f"align.{name}") for name, settings in recipe.alignments.items()}
     for each in (trainer, *aligners.values()):
         each.config(recipe.output, recipe.seed)
-    for name in recipe.evaluation.baselines:
-        if not hasattr(resolve("recommender", name), "fit"):
-            raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
+    check_compared(recipe)
     return Parts(
         build("source", recipe.data, "data"),
-        build("index", _with_seed("index", recipe.index, recipe.seed), "index"),
+        build("index", with_seed("index", recipe.index, recipe.seed), "index"),
         trainer,
         aligners,
         Decoding.parse(recipe.decoding, "decoding"),
@@ -160,7 +160,19 @@ def check(recipe: Recipe) -> Parts:
     )
 
 
-def run(recipe: Recipe) -> dict[str, Any]:
+def check_compared(recipe: AnyRecipe) -> None:
+    """The baselines that are printed beside the model need no settings and can be fitted.
+
+    Raises:
+        RecipeError: one is unknown, or is none.
+    """
+    for name in recipe.evaluation.baselines:
+        if not hasattr(resolve("recommender", name), "fit"):
+            raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
+        build("recommender", {"kind": name}, f"evaluation.baselines: {name}")
+
+
+def run(recipe: AnyRecipe) -> dict[str, Any]:
     """Build every stage that is not there yet, then the model folder.
 
     Returns:
@@ -228,16 +240,17 @@ def load_split(planned: Plan) -> splits.Split:
 
 
 def load_evaluations(planned: Plan) -> dict[str, Evaluation]:
-    """What was measured on the test questions, the kept model first (`llm`), with the seconds that it took."""
+    """What was measured on the test questions, the kept model first, with the seconds that it took."""
     from llmrec.evaluation.protocol import Evaluation
 
     folder = planned.cache.get(planned.evaluate)
     figures = json.loads((folder / artifact.EVALUATION).read_text())
     seconds = json.loads((folder / "seconds.json").read_text())
-    found = {"llm": figures["test"]}
+    makes = planned.recipe.makes
+    found = {makes: figures["test"]}
     for name, of_stage in figures.get("stages", {}).items():
         if name != figures["best_stage"]:
-            found[f"llm ({name})"] = of_stage["test"]
+            found[f"{makes} ({name})"] = of_stage["test"]
     found |= figures["baselines"]
     return {name: Evaluation(**values, seconds=seconds[name]) for name, values in found.items()}
 
@@ -254,13 +267,14 @@ def template_source(name: str) -> str:
     return (path if path.is_file() else assets.path("prompts", f"{name}.jinja")).read_text()
 
 
-def _with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def with_seed(kind: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """The recipe's seed, where a plug-in takes one and the recipe says no other."""
     takes_seed = "kind" in settings and "seed" in resolve(kind, settings["kind"]).model_fields
     return {"seed": seed, **settings} if takes_seed else settings
 
 
-def _kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
+def kind_and_settings(named: dict[str, Any], component: Any) -> dict[str, Any]:
+    """What a stage depends on: the plug-in, its settings, the files it reads."""
     return {"kind": named["kind"], **component.settings(), "fingerprint": component.fingerprint()}
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
-from llmrec.recipe import Recipe
+from llmrec.recipe import AnyRecipe, Recipe
 from llmrec.registry import resolve
 
 if TYPE_CHECKING:
     from llmrec.evaluation.protocol import Evaluation
+    from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _save(recommender: LLMRecommender, log: dict[str, Any], target: Path) -> Non
     artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
 
 
-def evaluate(recipe: Recipe, data: Path, models: dict[str, Path], target: Path) -> None:
+def evaluate(recipe: AnyRecipe, data: Path, models: dict[str, Path], target: Path) -> None:
     """Measure the baselines and every model on the test questions: `target/eval.json`, `target/seconds.json`.
 
     Of several models, the one with the best `GUARD` on the validation questions is `best_stage`; of equal ones the
@@ -89,16 +90,18 @@ def evaluate(recipe: Recipe, data: Path, models: dict[str, Path], target: Path) 
 
     ks, test = recipe.evaluation.ks, split.test.sample(recipe.evaluation.users, recipe.seed)
     for name in recipe.evaluation.baselines:
+        if name == recipe.makes:
+            continue
         found[name] = measured(name, resolve("recommender", name)().fit(split.train, catalog), test, ks)
     valid = split.valid.sample(recipe.evaluation.users, recipe.seed)
     stages: dict[str, dict[str, Any]] = {}
     for name, folder in models.items():
         model = _load(folder, recipe)
-        stages[name] = {"test": measured(f"llm ({name})", model, test, ks)}
+        stages[name] = {"test": measured(f"{recipe.makes} ({name})", model, test, ks)}
         if len(models) > 1:
             stages[name]["valid"] = measured(f"valid ({name})", model, valid, tuple(sorted({*ks, 10})))
     best = _best(stages)
-    seconds["llm"] = seconds.pop(f"llm ({best})")
+    seconds[recipe.makes] = seconds.pop(f"{recipe.makes} ({best})")
     log = json.loads((models[best] / "training.json").read_text())
     of_best = stages[best]["valid"]["metrics"][GUARD] if len(models) > 1 else log["best"]
     figures = {"test": stages[best]["test"], "valid": {GUARD: of_best}, "baselines": found}
@@ -118,7 +121,10 @@ def _best(stages: dict[str, dict[str, Any]]) -> str:
     return best
 
 
-def _load(folder: Path, recipe: Recipe) -> LLMRecommender:
+def _load(folder: Path, recipe: AnyRecipe) -> Recommender:
+    from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import LLMRecommender
 
-    return LLMRecommender.from_pretrained(folder / "model", dtype=recipe.evaluation.precision)
+    if isinstance(recipe, Recipe):
+        return LLMRecommender.from_pretrained(folder / "model", dtype=recipe.evaluation.precision)
+    return Recommender.from_pretrained(folder / "model")

@@ -48,3 +48,23 @@ def test_office_supplies(shared_data: Path) -> None:
     result = evaluate(Popularity().fit(split.train, catalog), split.test, progress=False, split=split.protocol)
     assert result.metrics["hr@10"] == pytest.approx(0.0012, abs=5e-5)
     assert (result.users, result.invalid, result.duplicates, result.excluded_returned) == (4905, 0, 0, 0)
+
+
+def ages(**settings: float) -> list[float]:
+    """Probabilities of items a (times 0 and 10), b (time 60) and c (time 100)."""
+    catalog = Catalog(pa.table({"item_id": list("abc"), "title": list("ABC")}))
+    times = np.array([0, 10, 60, 100])
+    train = Interactions.from_columns(pa.array(list("0011")), pa.array(list("aabc")), times, catalog.items)
+    found = Popularity(**settings).fit(train, catalog).recommend([np.empty(0, np.int32)], k=3)
+    return np.exp(found.scores[0][np.argsort(found.rows[0])]).tolist()
+
+
+def test_a_window_forgets_what_is_older() -> None:
+    assert ages() == pytest.approx([3 / 7, 2 / 7, 2 / 7], rel=1e-6)
+    assert ages(window=40) == pytest.approx([1 / 5, 2 / 5, 2 / 5], rel=1e-6)  # the event of 60 is 40 old: just in
+    assert ages(window=0) == pytest.approx([1 / 4, 1 / 4, 2 / 4], rel=1e-6)
+
+
+def test_an_event_of_one_half_life_counts_half() -> None:
+    counts = np.array([1 + 2**-2.5 + 2**-2.25, 1 + 2**-1.0, 1 + 1])
+    assert ages(half_life=40) == pytest.approx((counts / counts.sum()).tolist(), rel=1e-6)
