@@ -143,9 +143,9 @@ def _run(chosen: argparse.Namespace) -> None:
     from llmrec.recipe import load_recipe
 
     planned = plan(load_recipe(chosen.recipe, chosen.overrides))
-    wanted = planned.stages[: [stage.name for stage in planned.stages].index(chosen.last) + 1]
+    wanted = planned.up_to(chosen.last)
     if chosen.dry_run:
-        rows = [{"stage": s.name, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
+        rows = [{"stage": s.title, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
         if chosen.json:
             _print_json({"plan": rows, "folder": str(planned.folder)})
             return
@@ -170,6 +170,9 @@ def _finish(planned: Plan) -> dict[str, Any]:
 
     summary = finish(planned)
     print_comparison(load_evaluations(planned))
+    if "best_stage" in summary:
+        valid = ", ".join(f"{name} {found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items())
+        print(f"\nkept: {summary['best_stage']}, the best NDCG@10 on validation ({valid})")
     print(f"\nmodel folder: {summary['folder']}")
     return summary
 

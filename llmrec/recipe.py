@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llmrec import assets
 from llmrec.component import Component
@@ -86,6 +86,8 @@ class Recipe(Component):
     Args:
         name: of the run; its folder is `output/name`. seed: of everything random.
         output: parent of the run's folder and of the stage cache.
+        align: further trainers by a name of one's own, each going on from the one before, such as
+            `{sdpo: {kind: dpo}}`; None leaves an inherited one out. The model that is best on validation is kept.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -97,8 +99,25 @@ class Recipe(Component):
     model: ModelRecipe
     task: TaskRecipe = TaskRecipe()
     train: Settings
+    align: dict[str, Settings | None] = {}
     decoding: Settings = {}
     evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    @field_validator("align")
+    @classmethod
+    def _names_are_free(cls, align: dict[str, Settings | None]) -> dict[str, Settings | None]:
+        for name in align:
+            if name in ("kind", "train") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"'{name}' cannot name a stage; write align: {{NAME: {{kind: dpo, ...}}}} with letters, digits, _ "
+                    "and -, and another name than 'train' and 'kind'"
+                )
+        return align
+
+    @property
+    def alignments(self) -> dict[str, Settings]:
+        """The stages of `align` that are not left out, in their order."""
+        return {name: settings for name, settings in self.align.items() if settings is not None}
 
     def to_yaml(self) -> str:
         """The resolved recipe, as saved beside a model."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from llmrec.errors import RecipeError, did_you_mean
 
-Kind = Literal["source", "encoder", "index", "trainer", "recommender"]
+Kind = Literal["source", "encoder", "index", "negatives", "trainer", "recommender"]
 
 REGISTRY: dict[Kind, dict[str, str]] = {
     "source": {
@@ -36,8 +36,17 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "opq": "llmrec.indexes.opq:OPQIndex",
         "published": "llmrec.indexes.published:PublishedIndex",
     },
+    "negatives": {
+        "uniform": "llmrec.tasks.negatives.uniform:Uniform",
+        "popularity": "llmrec.tasks.negatives.popularity:Popularity",
+        "in_prefix": "llmrec.tasks.negatives.in_prefix:InPrefix",
+        "beams": "llmrec.tasks.negatives.beams:Beams",
+        "exposures": "llmrec.tasks.negatives.exposures:Exposures",
+        "ratings": "llmrec.tasks.negatives.ratings:Ratings",
+    },
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
+        "dpo": "llmrec.trainers.dpo:DPO",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",

@@ -15,6 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -31,12 +32,13 @@ from llmrec.registry import REGISTRY
 from llmrec.sources.table import TableSource
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [path for pattern in ("*.md", "docs/*.md", "examples/*.md") for path in sorted(ROOT.glob(pattern))]
+PATTERNS = ("*.md", "deploy/*.md", "docs/*.md", "examples/*.md")
+DOCUMENTS = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"""\]\(([^)\s]+)[^)]*\)|(?:src|href|srcset)=["']([^"'\s]+)""")
-PATH = re.compile(r"`((?:benchmarks|docs|examples|llmrec|model_cards|prompts|recipes|tests|tools)/[\w./-]*)`")
+PATH = re.compile(r"`((?:benchmarks|deploy|docs|examples|llmrec|model_cards|prompts|recipes|tests|tools)/[\w./-]*)`")
 SHELLS = ("bash", "sh", "shell", "console")
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
@@ -122,6 +124,7 @@ def test_commands_exist(block: Block, capsys: pytest.CaptureFixture[str]) -> Non
     for program, *line in block.commands:
         words = line[: next((at for at, word in enumerate(line) if word in (">", ">>", "|", "&")), len(line))]
         if program in ("llmrec", ".venv/bin/llmrec"):
+            words = list(takewhile(lambda word: word not in (">", ">>", "|"), words))
             try:
                 _parser().parse_args(words)
             except SystemExit:

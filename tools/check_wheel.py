@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import venv
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def main() -> None:
         folder = Path(name)
         run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(ROOT))
         (wheel,) = (folder / "dist").glob("*.whl")
+        find_all(wheel)
         venv.create(folder / "venv", with_pip=True, symlinks=sys.platform != "win32")
         python = str(folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
         pip = (python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install")
@@ -56,6 +58,14 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nThe wheel check stopped: {' '.join(command)}")
     return done.stdout
+
+
+def find_all(wheel: Path) -> None:
+    """Compare the files of the package, pages and templates among them, with those in the wheel."""
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmrec").rglob("*") if path.is_file()}
+    there = {name for name in there if "__pycache__" not in name}
+    if missing := sorted(there - set(zipfile.ZipFile(wheel).namelist())):
+        sys.exit(f"The wheel lacks these files of the package: {missing}")
 
 
 def compare(packed: dict[str, Any], version: str) -> None:

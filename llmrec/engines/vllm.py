@@ -243,6 +243,7 @@ def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
     """Arguments of `vllm.LLM` or `AsyncEngineArgs` that `VLLMEngine` needs for a model folder."""
     settings: dict[str, Any] = {
         "model": str(folder),
+        "load_format": "safetensors",  # by default vLLM reads a pickle where there are none
         "logits_processors": [PROCESSOR],
         "logprobs_mode": "processed_logits",
         "max_logprobs": items.trie.fan_out,

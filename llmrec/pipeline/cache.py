@@ -36,12 +36,19 @@ class Stage:
     Args:
         name: for people. settings: JSON values that the result depends on. parents: the stages whose results it reads.
         build: makes the result; it gets the folder to fill and the work folder that survives a kill.
+        label: what a recipe calls it, where that is not its name; the result does not depend on it.
     """
 
     name: str
     settings: dict[str, Any]
     parents: tuple[Stage, ...]
     build: Callable[[Path, Path], None]
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name with the label, as a plan prints it."""
+        return f"{self.name} {self.label}".rstrip()
 
     @property
     def key(self) -> str:

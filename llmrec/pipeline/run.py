@@ -1,4 +1,4 @@
-"""From a recipe to a model folder: data -> index -> train -> evaluate -> folder with its card."""
+"""From a recipe to a model folder: data -> index -> train (-> align ...) -> evaluate -> folder with its card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,7 @@ from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
+from llmrec.pipeline import stages
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.recipe import Recipe
 from llmrec.registry import build, resolve
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from llmrec.recommenders.llm import Decoding
 
 logger = logging.getLogger(__name__)
+
+TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,23 @@ class Plan:
     data: Stage
     index: Stage
     train: Stage
+    aligned: dict[str, Stage]
     evaluate: Stage
 
     @property
+    def models(self) -> dict[str, Stage]:
+        """The stages that make a model, by name: `train`, and those of `align` in their order."""
+        return {TRAIN: self.train, **self.aligned}
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
-        """All four, first to last."""
-        return self.data, self.index, self.train, self.evaluate
+        """All of them, first to last."""
+        return self.data, self.index, *self.models.values(), self.evaluate
+
+    def up_to(self, name: str) -> tuple[Stage, ...]:
+        """The stages up to the last of this name: `data`, `index`, `train` (with all alignment) or `evaluate`."""
+        names = [TRAIN if stage in self.aligned.values() else stage.name for stage in self.stages]
+        return self.stages[: len(names) - names[::-1].index(name)]
 
     @property
     def folder(self) -> Path:
@@ -57,7 +71,7 @@ def plan(recipe: Recipe) -> Plan:
     """
     from llmrec.base_models import locate
 
-    source, indexer, trainer, decoding, template = check(recipe)
+    source, indexer, trainer, aligners, decoding, template = check(recipe)
     origin = locate(recipe.model.name).described
 
     def make_data(target: Path, work: Path) -> None:
@@ -70,27 +84,44 @@ def plan(recipe: Recipe) -> Plan:
         indexer.build(catalog, splits.cut(interactions, recipe.split).train).save(target)
 
     def make_model(target: Path, work: Path) -> None:
-        _train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
+        stages.train(recipe, cache.get(data), cache.get(index), template, trainer, decoding, target, work)
+
+    def aligning(aligner: Any, before: Stage) -> Callable[[Path, Path], None]:
+        def make_aligned(target: Path, work: Path) -> None:
+            stages.align(recipe, cache.get(data), cache.get(before), aligner, decoding, target, work)
+
+        return make_aligned
 
     def make_evaluation(target: Path, work: Path) -> None:
-        _evaluate(recipe, cache.get(data), cache.get(train), target)
+        models = {TRAIN: train, **aligned}
+        stages.evaluate(recipe, cache.get(data), {name: cache.get(stage) for name, stage in models.items()}, target)
 
     cache = StageCache(recipe.output / "cache")
     core = recipe.split.settings()
     cores = [core["min_user_events"], core["min_item_events"]]
     data = Stage("data", {"data": _kind_and_settings(recipe.data, source), "core": cores}, (), make_data)
     index = Stage("index", {"index": _kind_and_settings(recipe.index, indexer), "split": core}, (data,), make_index)
-    train_settings = {
-        "train": _kind_and_settings(recipe.train, trainer),
-        "model": {**recipe.model.settings(), "origin": origin},
-        "task": {**recipe.task.settings(), "template": template},
+    of_training = {
         "decoding": decoding.settings(),
         "exclude_seen": recipe.evaluation.exclude_seen,
         "seed": recipe.seed,
     }
-    train = Stage("train", train_settings, (data, index), make_model)
-    evaluate = Stage("evaluate", {**recipe.evaluation.settings(), "seed": recipe.seed}, (data, train), make_evaluation)
-    return Plan(recipe, cache, data, index, train, evaluate)
+    train_settings = {
+        "train": _kind_and_settings(recipe.train, trainer),
+        "model": {**recipe.model.settings(), "origin": origin},
+        "task": {**recipe.task.settings(), "template": template},
+        **of_training,
+    }
+    train = last = Stage(TRAIN, train_settings, (data, index), make_model)
+    aligned: dict[str, Stage] = {}
+    for name, settings in recipe.alignments.items():
+        align_settings = {"align": _kind_and_settings(settings, aligners[name]), **of_training}
+        last = aligned[name] = Stage("align", align_settings, (data, last), aligning(aligners[name], last), name)
+    evaluation = {**recipe.evaluation.settings(), "seed": recipe.seed}
+    if aligned:
+        evaluation["stages"] = list(aligned)  # their names stand in the result
+    evaluate = Stage("evaluate", evaluation, (data, train, *aligned.values()), make_evaluation)
+    return Plan(recipe, cache, data, index, train, aligned, evaluate)
 
 
 class Parts(NamedTuple):
@@ -99,6 +130,7 @@ class Parts(NamedTuple):
     source: Any
     indexer: Any
     trainer: Any
+    aligners: dict[str, Any]
     decoding: Decoding
     template: str
 
@@ -112,7 +144,9 @@ def check(recipe: Recipe) -> Parts:
     from llmrec.recommenders.llm import Decoding
 
     trainer = build("trainer", recipe.train, "train")
-    trainer.config(recipe.output, recipe.seed)
+    aligners = {name: build("trainer", settings, f"align.{name}") for name, settings in recipe.alignments.items()}
+    for each in (trainer, *aligners.values()):
+        each.config(recipe.output, recipe.seed)
     for name in recipe.evaluation.baselines:
         if not hasattr(resolve("recommender", name), "fit"):
             raise RecipeError(f"evaluation.baselines: '{name}' cannot be fitted here. Name others, such as markov.")
@@ -120,6 +154,7 @@ def check(recipe: Recipe) -> Parts:
         build("source", recipe.data, "data"),
         build("index", _with_seed("index", recipe.index, recipe.seed), "index"),
         trainer,
+        aligners,
         Decoding.parse(recipe.decoding, "decoding"),
         template_source(recipe.task.template),
     )
@@ -130,26 +165,29 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         The summary that `llmrec run --json` prints: `folder`, `test`, `valid`, `baselines`, `invalid`,
-        `train_seconds`, `protocol`.
+        `train_seconds`, `protocol`; with `align` also `best_stage` and `stages`, the figures and seconds of each.
     """
     planned = plan(recipe)
     build_stages(planned, planned.stages)
     return finish(planned)
 
 
-def build_stages(planned: Plan, stages: Sequence[Stage]) -> None:
+def build_stages(planned: Plan, wanted: Sequence[Stage]) -> None:
     """Build those of these stages that are not there yet, in order, and say so."""
-    for number, stage in enumerate(stages, 1):
-        logger.info("[%d/%d] %s", number, len(stages), stage.name)
+    for number, stage in enumerate(wanted, 1):
+        logger.info("[%d/%d] %s", number, len(wanted), stage.title)
         planned.cache.get(stage)
 
 
 def finish(planned: Plan) -> dict[str, Any]:
-    """Gather the model folder from finished stages; cheap, so it is never cached."""
+    """Gather the model folder from finished stages; cheap, so it is never cached.
+
+    Of several models it is the one that was best on the validation questions, whichever came last.
+    """
     from llmrec.card import render_card
 
-    model, evaluation = planned.cache.get(planned.train), planned.cache.get(planned.evaluate)
-    figures = json.loads((evaluation / artifact.EVALUATION).read_text())
+    figures = json.loads((planned.cache.get(planned.evaluate) / artifact.EVALUATION).read_text())
+    model = planned.cache.get(planned.models[figures.get("best_stage", TRAIN)])
 
     def write(target: Path) -> None:
         for path in sorted((model / "model").rglob("*")):
@@ -163,7 +201,7 @@ def finish(planned: Plan) -> dict[str, Any]:
         (target / artifact.CARD).write_text(render_card(planned.recipe, figures))
 
     artifact.write_folder(planned.folder, write, last=artifact.RECOMMENDER)
-    return {
+    summary = {
         "folder": str(planned.folder),
         "test": figures["test"]["metrics"],
         "valid": figures["valid"],
@@ -172,6 +210,16 @@ def finish(planned: Plan) -> dict[str, Any]:
         "train_seconds": planned.cache.record(planned.train)["seconds"],
         "protocol": figures["test"]["protocol"],
     }
+    if "stages" in figures:
+        summary["best_stage"] = figures["best_stage"]
+        summary["stages"] = {
+            name: {
+                **{part: of_stage[part]["metrics"] for part in ("valid", "test")},
+                "seconds": planned.cache.record(planned.models[name])["seconds"],
+            }
+            for name, of_stage in figures["stages"].items()
+        }
+    return summary
 
 
 def load_split(planned: Plan) -> splits.Split:
@@ -180,63 +228,18 @@ def load_split(planned: Plan) -> splits.Split:
 
 
 def load_evaluations(planned: Plan) -> dict[str, Evaluation]:
-    """What was measured, the model first, with the seconds that it took."""
+    """What was measured on the test questions, the kept model first (`llm`), with the seconds that it took."""
     from llmrec.evaluation.protocol import Evaluation
 
     folder = planned.cache.get(planned.evaluate)
     figures = json.loads((folder / artifact.EVALUATION).read_text())
     seconds = json.loads((folder / "seconds.json").read_text())
-    found = {"llm": figures["test"], **figures["baselines"]}
+    found = {"llm": figures["test"]}
+    for name, of_stage in figures.get("stages", {}).items():
+        if name != figures["best_stage"]:
+            found[f"llm ({name})"] = of_stage["test"]
+    found |= figures["baselines"]
     return {name: Evaluation(**values, seconds=seconds[name]) for name, values in found.items()}
-
-
-def _train(
-    recipe: Recipe, data: Path, index: Path, template: str, trainer: Any, decoding: Decoding, target: Path, work: Path
-) -> None:
-    from llmrec.base_models import load_model
-    from llmrec.indexes.base import ItemIndex
-    from llmrec.indexes.item_tokenizer import ItemTokenizer
-    from llmrec.tasks.next_item import NextItemTask
-    from llmrec.tasks.template import PromptTemplate
-
-    catalog, interactions = store.load(data)
-    split = splits.cut(interactions, recipe.split)
-    model, tokenizer = load_model(recipe.model.name, recipe.model.layers, recipe.model.dtype)
-    items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
-    task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
-    recommender, log = trainer.train(
-        model, task, split.train, split.valid, work, recipe.seed, decoding, recipe.evaluation.exclude_seen
-    )
-    recommender.save_pretrained(target / "model")
-    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
-
-
-def _evaluate(recipe: Recipe, data: Path, train: Path, target: Path) -> None:
-    from llmrec.evaluation.protocol import evaluate
-    from llmrec.recommenders.llm import LLMRecommender
-
-    catalog, interactions = store.load(data)
-    split = splits.cut(interactions, recipe.split)
-    questions = split.test.sample(recipe.evaluation.users, recipe.seed)
-    candidates = {
-        name: resolve("recommender", name)().fit(split.train, catalog) for name in recipe.evaluation.baselines
-    }
-    candidates["llm"] = LLMRecommender.from_pretrained(train / "model", dtype=recipe.evaluation.precision)
-    found, seconds = {}, {}
-    for name, recommender in candidates.items():
-        evaluation = evaluate(
-            recommender, questions, recipe.evaluation.ks, recipe.evaluation.exclude_seen, split=split.protocol
-        )
-        found[name] = evaluation.to_dict()
-        seconds[name] = found[name].pop("seconds")  # not part of the result: a second run shall give the same file
-    log = json.loads((train / "training.json").read_text())
-    figures = {
-        "test": found.pop("llm"),
-        "valid": {"ndcg@10": log["best"]},
-        "baselines": found,
-    }
-    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
-    artifact.write_text(target / "seconds.json", json.dumps(seconds, indent=2) + "\n")
 
 
 def template_source(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,7 +104,9 @@ def read_weights(folder: Path, dtype: str, device: str | None) -> PreTrainedMode
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    model = _complete(folder, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=dtype))
+    # Where no safetensors are, transformers would read a pickle.
+    load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=dtype, use_safetensors=True)
+    model = _complete(folder, load)
     keep_soft_cap(model)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 

@@ -36,6 +36,9 @@ MOST_DRAWS = 128
 MOST_CHARACTERS = 50_000
 """Of one prompt's text."""
 
+MOST_TOKENS = 8192
+"""Of all prompts of a request: what has begun cannot be stopped, and its time grows with the square of the length."""
+
 CODE_TOKEN = re.compile(r"<(?P<letter>[a-z])_(?P<code>0|[1-9][0-9]{0,8})>")
 
 
@@ -110,7 +113,7 @@ def router(service: Service) -> APIRouter:
         live = service.catalog.current
         if body.model not in (None, service.settings.name):
             raise Problem(404, "model_not_found", f"The model here is '{service.settings.name}'.", "model")
-        questions = await run_in_threadpool(_read, live, body)
+        questions = await run_in_threadpool(_read, service, live, body)
         drawn = await service.answers(request, questions, None)
         made = _write(service, live, questions, drawn)
         service.metrics.items.inc(sum(choice.item_id is not None for choice in made.choices))
@@ -119,11 +122,15 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _read(live: Live, body: CompletionRequest) -> list[AskDraws]:
-    items = _items(live)
-    prompts = [_token_ids(items, prompt) for prompt in _prompts(body.prompt)]
-    if len(prompts) * body.n > MOST_DRAWS:
+def _read(service: Service, live: Live, body: CompletionRequest) -> list[AskDraws]:
+    items, given = _items(live), _prompts(body.prompt)
+    if len(given) * body.n > MOST_DRAWS:
         raise invalid(f"prompts times n may be at most {MOST_DRAWS}.", "n")
+    prompts = [_token_ids(items, prompt) for prompt in given]
+    if (tokens := sum(map(len, prompts))) > MOST_TOKENS:
+        raise invalid(f"All prompts may have {MOST_TOKENS:,} tokens together; these have {tokens:,}.", "prompt")
+    for name, ids in body.vllm_xargs:
+        service.check_size(len(ids or ()), service.settings.max_candidates, name, f"vllm_xargs.{name}")
     if body.max_tokens is not None and body.max_tokens < items.levels:
         raise invalid(f"max_tokens must hold a whole code, {items.levels} tokens. Leave it out.", "max_tokens")
     candidates: Rows | None = None

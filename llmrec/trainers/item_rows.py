@@ -144,6 +144,8 @@ def trained_item_rows(model: PreTrainedModel) -> nn.Parameter | None:
     """The parameter that holds the item rows of the head and nothing else; None where they are part of a larger one."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if (adapter := getattr(head, "token_adapter", None)) is not None:  # PEFT's trainable_token_indices
+        if adapter.disable_adapters:  # the reference of a preference loss: the rows before training
+            return None
         rows: nn.Parameter = adapter.trainable_tokens_delta[adapter.active_adapters[0]]
         return rows
     if isinstance(embedding, ItemRowsEmbedding) and embedding.weight is head.weight:

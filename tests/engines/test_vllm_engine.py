@@ -107,6 +107,7 @@ def test_the_settings_allow_what_the_search_asks_for(tiny_world: TinyWorld) -> N
     settings = settings_for("folder", tiny_world.items)
     assert settings["max_logprobs"] == tiny_world.items.trie.fan_out
     assert settings["logprobs_mode"] == "processed_logits"
+    assert settings["load_format"] == "safetensors"
 
 
 def test_without_vllm_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

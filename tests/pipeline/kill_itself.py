@@ -57,6 +57,10 @@ def at_step(number: int) -> Callable[..., bool]:
     return lambda self, args, state, *rest, **more: state.global_step == number
 
 
+def in_alignment(number: int) -> Callable[..., bool]:
+    return lambda self, args, state, *rest, **more: "align-" in args.output_dir and state.global_step == number
+
+
 def in_a_checkpoint(step: int, resumed_from: int) -> None:
     """Only in a training that went on from an earlier checkpoint: one that began anew lives, and so is found out."""
     began = []
@@ -87,6 +91,16 @@ POINTS: dict[str, Callable[[], None]] = {
     "train: in the model folder": lambda: patch(
         pq, "write_table", lambda table, path: "train-" in str(path) and Path(path).name == "catalog.parquet"
     ),
+    "align: before the first checkpoint": lambda: patch(ProgressBar, "on_step_end", in_alignment(2)),
+    "align: after the first checkpoint": lambda: patch(ProgressBar, "on_step_end", in_alignment(6)),
+    "align: in a checkpoint": lambda: patch(
+        transformers.TrainerState,
+        "save_to_json",
+        lambda self, path: "align-" in path and self.global_step == 8 and cut_short(Path(path), '{"epoch": 2.0}'),
+    ),
+    "align: in the model folder": lambda: patch(
+        pq, "write_table", lambda table, path: "align-" in str(path) and Path(path).name == "catalog.parquet"
+    ),
     "evaluate: between two recommenders": lambda: patch(
         protocol, "evaluate", lambda recommender, *_, **__: type(recommender).__name__ == "LLMRecommender"
     ),
@@ -112,4 +126,5 @@ def attempt(point: str, recipe: str) -> int:
 
 if __name__ == "__main__":
     recipe, *points = sys.argv[1:]
-    print(json.dumps({point: attempt(point, recipe) for point in points or POINTS}))
+    without = [point for point in POINTS if not point.startswith("align")]  # the others need a recipe that aligns
+    print(json.dumps({point: attempt(point, recipe) for point in points or without}))

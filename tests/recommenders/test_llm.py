@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from brute_force import brute_force
 from contracts.recommender_contract import ITEMS, RecommenderContract, ToyWorld
 from fake_vllm import OneStep, patch_one_step
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
@@ -150,20 +150,13 @@ def test_transformers_reads_the_folder_without_llmrec(saved: Path) -> None:
     torch.testing.assert_close(*logits)
 
 
-def test_the_handler_answers_as_an_endpoint(saved: Path) -> None:
-    spec = importlib.util.spec_from_file_location("saved_handler", saved / "handler.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    handler = module.EndpointHandler(str(saved))
-    request = {"inputs": {"history": ["i3", "unheard of", "i4"]}, "parameters": {"k": 3}}
-    answer = json.loads(json.dumps(handler(request)))
-    expected = LLMRecommender.from_pretrained(saved, device="cpu").recommend([np.array([3, 4], np.int32)], k=3)
-    assert [found["item_id"] for found in answer] == [f"i{row}" for row in expected.rows[0]]
-    assert [found["title"] for found in answer] == [f"Title {row}" for row in expected.rows[0]]
-    assert [found["score"] for found in answer] == pytest.approx(expected.scores[0].tolist(), abs=1e-5)
-    assert len(handler({"inputs": {}})) == 10
+def test_weights_in_a_pickle_are_refused(folder: Path) -> None:
+    """Without code of theirs being asked for: transformers would read them where no safetensors are."""
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="safetensors"):
+        LLMRecommender.from_pretrained(folder)
 
 
 def another_prompt(folder: Path) -> None:

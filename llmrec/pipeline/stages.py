@@ -1,0 +1,124 @@
+"""What the stages of a run do: train a model, align it, measure all models and say which one is kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmrec import artifact
+from llmrec.data import split as splits
+from llmrec.data import store
+from llmrec.recipe import Recipe
+from llmrec.registry import resolve
+
+if TYPE_CHECKING:
+    from llmrec.evaluation.protocol import Evaluation
+    from llmrec.recommenders.llm import Decoding, LLMRecommender
+
+logger = logging.getLogger(__name__)
+
+GUARD = "ndcg@10"
+"""What decides, on the validation questions, which model is kept."""
+
+
+def train(
+    recipe: Recipe, data: Path, index: Path, template: str, trainer: Any, decoding: Decoding, target: Path, work: Path
+) -> None:
+    """Train the base model: `target/model` and `target/training.json`."""
+    from llmrec.base_models import load_model
+    from llmrec.indexes.base import ItemIndex
+    from llmrec.indexes.item_tokenizer import ItemTokenizer
+    from llmrec.tasks.next_item import NextItemTask
+    from llmrec.tasks.template import PromptTemplate
+
+    catalog, interactions = store.load(data)
+    split = splits.cut(interactions, recipe.split)
+    model, tokenizer = load_model(recipe.model.name, recipe.model.layers, recipe.model.dtype)
+    items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
+    task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
+    recommender, log = trainer.train(*_arguments(recipe, model, task, split, work, decoding))
+    _save(recommender, log, target)
+
+
+def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Decoding, target: Path, work: Path) -> None:
+    """Go on from the model of the stage `before`: the same files."""
+    from llmrec.recommenders.llm import LLMRecommender
+
+    split = splits.cut(store.load(data)[1], recipe.split)
+    start = LLMRecommender.from_pretrained(before / "model")
+    recommender, log = trainer.train(*_arguments(recipe, start.model, start.task, split, work, decoding))
+    _save(recommender, log, target)
+
+
+def _arguments(
+    recipe: Recipe, model: Any, task: Any, split: splits.Split, work: Path, decoding: Decoding
+) -> tuple[Any, ...]:
+    exclude_seen = recipe.evaluation.exclude_seen
+    return model, task, split.train, split.valid, work, recipe.seed, decoding, exclude_seen
+
+
+def _save(recommender: LLMRecommender, log: dict[str, Any], target: Path) -> None:
+    recommender.save_pretrained(target / "model")
+    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
+
+
+def evaluate(recipe: Recipe, data: Path, models: dict[str, Path], target: Path) -> None:
+    """Measure the baselines and every model on the test questions: `target/eval.json`, `target/seconds.json`.
+
+    Of several models, the one with the best `GUARD` on the validation questions is `best_stage`; of equal ones the
+    earlier. The test questions have no part in that.
+
+    Args:
+        models: stage name -> the stage's folder, in their order.
+    """
+    catalog, interactions = store.load(data)
+    split = splits.cut(interactions, recipe.split)
+    found, seconds = {}, {}
+
+    def measured(name: str, recommender: Any, questions: splits.Examples, ks: tuple[int, ...]) -> dict[str, Any]:
+        from llmrec.evaluation import protocol
+
+        result: Evaluation = protocol.evaluate(
+            recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol
+        )
+        found = result.to_dict()
+        seconds[name] = found.pop("seconds")  # not part of the result: a second run shall give the same file
+        return found
+
+    ks, test = recipe.evaluation.ks, split.test.sample(recipe.evaluation.users, recipe.seed)
+    for name in recipe.evaluation.baselines:
+        found[name] = measured(name, resolve("recommender", name)().fit(split.train, catalog), test, ks)
+    valid = split.valid.sample(recipe.evaluation.users, recipe.seed)
+    stages: dict[str, dict[str, Any]] = {}
+    for name, folder in models.items():
+        model = _load(folder, recipe)
+        stages[name] = {"test": measured(f"llm ({name})", model, test, ks)}
+        if len(models) > 1:
+            stages[name]["valid"] = measured(f"valid ({name})", model, valid, tuple(sorted({*ks, 10})))
+    best = _best(stages)
+    seconds["llm"] = seconds.pop(f"llm ({best})")
+    log = json.loads((models[best] / "training.json").read_text())
+    of_best = stages[best]["valid"]["metrics"][GUARD] if len(models) > 1 else log["best"]
+    figures = {"test": stages[best]["test"], "valid": {GUARD: of_best}, "baselines": found}
+    if len(models) > 1:
+        figures |= {"best_stage": best, "stages": stages}
+    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
+    artifact.write_text(target / "seconds.json", json.dumps(seconds, indent=2) + "\n")
+
+
+def _best(stages: dict[str, dict[str, Any]]) -> str:
+    """The stage to keep: the best on validation, of equal ones the first, since alignment has then gained nothing."""
+    if len(stages) == 1:
+        return next(iter(stages))
+    scores = {name: found["valid"]["metrics"][GUARD] for name, found in stages.items()}
+    best = max(scores, key=lambda name: scores[name])
+    logger.info("%s on validation: %s. Kept: %s", GUARD, ", ".join(f"{n} {v:.4f}" for n, v in scores.items()), best)
+    return best
+
+
+def _load(folder: Path, recipe: Recipe) -> LLMRecommender:
+    from llmrec.recommenders.llm import LLMRecommender
+
+    return LLMRecommender.from_pretrained(folder / "model", dtype=recipe.evaluation.precision)

@@ -1,0 +1,1 @@
+"""Where the rejected items of a preference come from, one file a technique."""

@@ -1,0 +1,230 @@
+"""What trainers share: settings, TRL's configuration, evaluation by recommending, checkpoints.
+
+A trainer is a `Component` with `train(model, task, train, valid, output, seed, ...)`, which gives the recommender and a
+log. Beneath it works one of TRL's trainers, mixed with `RecommendingTrainer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from peft import LoraConfig
+from pydantic import Field, model_validator
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+)
+
+from llmrec.component import Component
+from llmrec.data.split import Examples
+from llmrec.errors import RecipeError
+from llmrec.evaluation.protocol import evaluate
+from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.recommenders.llm import Decoding, LLMRecommender
+from llmrec.tasks.next_item import NextItemTask
+from llmrec.trainers.batches import TokenBatches
+from llmrec.trainers.callbacks import ProgressBar
+from llmrec.trainers.item_rows import model_for_decoding, restore_embedding, trained_item_rows
+
+BEST = "eval_ndcg@10"
+
+
+class TrainerSettings(Component):
+    """What every trainer can be told; `args` goes unchanged into TRL's own configuration.
+
+    Args:
+        tuning: `full` (every weight but the words' embedding rows) or `lora` (PEFT, with the item rows trainable).
+        lora: unchanged into `peft.LoraConfig`. item_rows_lr: learning rate of the item rows; that of `args` when None.
+        batch_tokens: tokens of a batch, padding included (see `TokenBatches`); `per_device_train_batch_size` of `args`
+            counts samples instead when None.
+        patience: evaluations without a better validation NDCG@10 before training stops; never when None.
+        valid_users: users in each of these evaluations, drawn once; all when None.
+        args: TRL's fields. llmrec sets what belongs to its data columns, its evaluation and its folder.
+    """
+
+    where: ClassVar[str] = "train"
+    """The recipe's key, for messages."""
+
+    tuning: Literal["full", "lora"] = "full"
+    lora: dict[str, Any] = {}
+    item_rows_lr: float | None = Field(None, gt=0)
+    batch_tokens: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    valid_users: int | None = Field(2000, ge=1)
+    args: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _patience_has_evaluations(self) -> Self:
+        if self.patience and str(self.args.get("eval_strategy", "epoch")) == "no":
+            raise ValueError("patience counts evaluations and args.eval_strategy is 'no'; set patience: null")
+        return self
+
+    def trl_config(self, kind: Any, output: Path, seed: int, ours: dict[str, Any]) -> Any:
+        """TRL's configuration with what llmrec sets itself.
+
+        Args:
+            kind: the class, such as `trl.SFTConfig`. ours: further fields that a recipe must not set.
+
+        Raises:
+            RecipeError: TRL does not know a field, or refuses a value.
+        """
+        chosen = {"eval_strategy": "epoch", "report_to": "none", "disable_tqdm": False, "seed": seed, **self.args}
+        ours = {
+            "output_dir": str(output),
+            "remove_unused_columns": False,
+            "max_length": None,
+            "save_total_limit": 2,
+            "save_only_model": False,
+            **ours,
+        }
+        if str(chosen["eval_strategy"]) != "no":
+            ours |= {
+                "save_strategy": chosen["eval_strategy"],
+                "save_steps": chosen.get("eval_steps") or 500,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": BEST,
+                "greater_is_better": True,
+            }
+        if clash := sorted(set(ours) & set(self.args)):
+            raise RecipeError(f"{self.where}.args.{clash[0]}: llmrec sets this itself. Remove it from the recipe.")
+        try:
+            return kind(**chosen, **ours)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(
+                f"{self.where}.args: {str(error).rstrip('.')}. The fields are those of trl.{kind.__name__}."
+            ) from error
+
+    def lora_config(self, model: PreTrainedModel, items: ItemTokenizer) -> LoraConfig | None:
+        """PEFT's configuration with the item rows trainable, in the embedding and in the head (PEFT follows tying).
+
+        Raises:
+            RecipeError: PEFT does not know a field.
+        """
+        if self.tuning != "lora":
+            return None
+        ids = items.new_token_ids.tolist()
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        holders = [embedding] if head.weight is embedding.weight else [embedding, head]
+        names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in holders]
+        try:
+            return LoraConfig(
+                **{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **self.lora},
+                trainable_token_indices={name: ids for name in names},
+            )
+        except TypeError as error:
+            raise RecipeError(f"{self.where}.lora: {error}. The fields are those of peft.LoraConfig.") from error
+
+    def callbacks(self, others: Sequence[TrainerCallback]) -> list[TrainerCallback]:
+        """Early stopping where it is wanted, and others."""
+        return [*([EarlyStoppingCallback(self.patience)] if self.patience else []), *others]
+
+
+class RecommendingTrainer:
+    """Mixed into a trainer of TRL: evaluates by recommending, so `eval_ndcg@10` comes from constrained decoding.
+
+    Its subclass sets `settings`, `task`, `valid`, `decoding` and `exclude_seen` before TRL's constructor runs.
+    """
+
+    settings: TrainerSettings
+    task: NextItemTask
+    valid: Examples
+    decoding: Decoding
+    exclude_seen: bool
+
+    @property
+    def bare_model(self: Any) -> PreTrainedModel:
+        """The causal language model inside PEFT's and Accelerate's wrappers."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def show_one_bar(self: Any) -> None:
+        """The Trainer's own callbacks print on stdout, where results belong."""
+        for printing in (PrinterCallback, ProgressCallback):
+            self.remove_callback(printing)
+        self.add_callback(ProgressBar)
+
+    def get_train_dataloader(self: Any) -> DataLoader:
+        """Batches by tokens where the recipe says so."""
+        if self.settings.batch_tokens is None:
+            loader: DataLoader = super().get_train_dataloader()  # type: ignore[misc]
+            return loader
+        batches = TokenBatches(self.train_dataset["length"], self.settings.batch_tokens, self.args.seed)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        prepared: DataLoader = self.accelerator.prepare(loader)
+        return prepared
+
+    def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The Trainer's optimizer; the item rows get their own learning rate and no decay."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        if self.settings.item_rows_lr is not None:
+            rows = trained_item_rows(self.bare_model)
+            for group in list(optimizer.param_groups):
+                if any(parameter is rows for parameter in group["params"]):
+                    group["params"] = [parameter for parameter in group["params"] if parameter is not rows]
+                    rest = {name: value for name, value in group.items() if name != "params"}
+                    optimizer.add_param_group(
+                        {**rest, "params": [rows], "lr": self.settings.item_rows_lr, "weight_decay": 0.0}
+                    )
+        return optimizer
+
+    def evaluate(self: Any, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Recommend for the validation users and measure hits."""
+        was_training = self.model.training
+        autocast = torch.autocast(self.args.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
+        recommender = LLMRecommender(model_for_decoding(self.bare_model), self.task, self.decoding)
+        with autocast:
+            found = evaluate(
+                recommender, self.valid, exclude_seen=self.exclude_seen, progress=not self.args.disable_tqdm
+            )
+        self.model.train(was_training)
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in found.metrics.items()}
+        metrics["epoch"] = self.state.epoch
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Checkpoints need no card; the finished folder gets llmrec's."""
+
+    def finished(self: Any, result: Any) -> tuple[LLMRecommender, dict[str, Any]]:
+        """The recommender after training, with merged weights and an ordinary `forward`, and the log.
+
+        Args:
+            result: what `train` gave.
+        """
+        tuned = self.model.merge_and_unload() if self.settings.tuning == "lora" else self.model
+        restore_embedding(tuned)
+        tuned.__dict__.pop("forward", None)  # the training-time forward
+        tuned.config.use_cache = True  # the Trainer switches it off, and the folder is for decoding
+        tuned.eval()
+        log = {"history": self.state.log_history, "best": self.state.best_metric, **result.metrics}
+        return LLMRecommender(tuned, self.task, self.decoding), log
+
+
+def last_checkpoint(output: Path) -> str | None:
+    """The newest complete checkpoint; the trainer state is written last, so half of one or none means a kill."""
+    complete = [path.parent for path in output.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
+    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
