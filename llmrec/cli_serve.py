@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def serve(chosen: argparse.Namespace) -> int:
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve", "llmrec serve")
+    # Before torch is loaded: threads that spin while they wait take the cores that requests are read on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from llmrec.serving.keys import read_keys
     from llmrec.serving.server import load, run
     from llmrec.serving.settings import ServingSettings

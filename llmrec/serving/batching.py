@@ -7,7 +7,6 @@ with the load by themselves. Whoever could not be answered in time is told so at
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -17,10 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from llmrec.serving.pace import Pace
+
 logger = logging.getLogger(__name__)
 
-MEMORY = 0.3
-"""The share of the last batch in the running mean of a batch's seconds."""
+
+CAUTION = 1.25
+"""What a wait is taken to be, over its mean: an answer that is thrown away was work for nothing."""
 
 
 class Question(Protocol):
@@ -80,9 +82,9 @@ class Batcher:
         watch: Callable[[list[float], float], object] = lambda waited, took: None,
     ) -> None:
         self.answer_all, self.max_queue, self.max_batch, self.watch = answer_all, max_queue, max_batch, watch
-        self.batch_seconds = 0.0  # a running mean; nothing is known at first, so nobody is refused for it
+        self.pace = Pace()
         self._queue: deque[Waiting] = deque()
-        self._busy = 0
+        self._running: dict[int, tuple[int, float]] = {}  # by thread: the size of its batch, and when it began
         self._is_open = True
         self._change = threading.Condition()
         self._threads = [
@@ -112,18 +114,22 @@ class Batcher:
             self._drop_given_up()
             wanted = len(self._queue) + len(questions)
             # Whoever finds nobody before them is never refused for time: one slow batch would refuse all for ever.
-            late = bool(self._queue or self._busy) and now + self.wait_for(wanted) > deadline
+            late = bool(self._queue or self._running) and now + CAUTION * self.wait_for(wanted) > deadline
             if wanted > self.max_queue or late:
-                raise Full(max(self.wait_for(len(self._queue)), self.batch_seconds))
+                raise Full(max(self.wait_for(len(self._queue)), self.pace.seconds(1)))
             waiting = [Waiting(question, deadline, now) for question in questions]
             self._queue.extend(waiting)
             self._change.notify(len(waiting))
         return [one.answer for one in waiting]
 
     def wait_for(self, questions: int) -> float:
-        """Seconds until so many questions in the queue are answered, by the batches of late."""
-        rounds = math.ceil(questions / self.max_batch / len(self._threads))
-        return (rounds + (self._busy >= len(self._threads))) * self.batch_seconds
+        """Seconds until so many questions in the queue are answered, at the pace of late."""
+        now = time.monotonic()
+        whole, rest = divmod(questions, self.max_batch)
+        seconds = whole * self.pace.seconds(self.max_batch) + (self.pace.seconds(rest) if rest else 0.0)
+        for size, began in self._running.values():
+            seconds += max(0.0, self.pace.seconds(size) - (now - began))
+        return seconds / len(self._threads)
 
     def close(self) -> None:
         """Take no more questions, answer those that were accepted, and end the threads."""
@@ -139,7 +145,7 @@ class Batcher:
                 self._answer(batch)
             finally:
                 with self._change:
-                    self._busy -= 1
+                    del self._running[threading.get_ident()]
 
     def _next(self) -> list[Waiting]:
         """The first question and all that can be answered with it; none when there will be no more."""
@@ -155,7 +161,8 @@ class Batcher:
             batch = [one for one in self._queue if one.question.key == key][: self.max_batch]
             taken = set(map(id, batch))
             self._queue = deque(one for one in self._queue if id(one) not in taken)
-            self._busy += 1
+            batch = self._with_hope(batch)
+            self._running[threading.get_ident()] = len(batch), time.monotonic()
             return batch
 
     def _drop_given_up(self) -> None:
@@ -169,6 +176,15 @@ class Batcher:
             else:
                 kept.append(one)
         self._queue = kept
+
+    def _with_hope(self, batch: list[Waiting]) -> list[Waiting]:
+        """Without those that could not be answered in time any more; all of them where none could."""
+        done = time.monotonic() + self.pace.seconds(len(batch))
+        hopeful = [one for one in batch if one.deadline >= done] or batch
+        for one in batch:
+            if one not in hopeful:
+                _settle(one.answer, error=Expired())
+        return hopeful
 
     def _answer(self, batch: list[Waiting]) -> None:
         batch = [one for one in batch if one.answer.set_running_or_notify_cancel()]
@@ -186,7 +202,7 @@ class Batcher:
                     self._answer_alone(one)
             return
         took = time.monotonic() - started
-        self.batch_seconds += (took - self.batch_seconds) * (MEMORY if self.batch_seconds else 1.0)
+        self.pace.note(len(batch), took)
         for one, answer in zip(batch, answers, strict=True):
             _settle(one.answer, answer)
         self.watch([started - one.since for one in batch], took)

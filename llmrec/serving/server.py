@@ -30,6 +30,9 @@ EngineName = Literal["auto", "transformers", "vllm"]
 VLLM_WORKERS = 16
 """Searches at a time on vLLM, which puts their steps together."""
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than proxies keep theirs, so that they close first."""
+
 GOODBYE = 5.0
 """Seconds that a server without an engine still answers 503, before it ends for its supervisor to start it again."""
 
@@ -94,7 +97,13 @@ def run(
     """Serve until a signal; the exit status is 1 where the engine died."""
     app = create_app(service, keys, admin_keys)
     config = uvicorn.Config(
-        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=int(grace_s)
+        app,
+        host,
+        port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=int(grace_s),
+        timeout_keep_alive=KEEP_ALIVE,
     )
     server = Server(config, service)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmrec.serving.batching import Batcher, Closed, Expired, Full
+from llmrec.serving.pace import Pace
 
 FAR = 1e9
 
@@ -79,20 +80,36 @@ def test_a_full_queue_refuses_all_or_nothing(work: Work) -> None:
 
 def test_whoever_would_be_too_late_is_refused_at_the_door(work: Work) -> None:
     batcher = blocked(work)
-    batcher.batch_seconds = 5.0
+    batcher.pace.note(1, 50.0)
     with pytest.raises(Full) as full:
-        batcher.submit([Ask(1)], time.monotonic() + 9)  # the batch that runs, and one of its own: 10 seconds
-    assert full.value.retry_after == 5.0
-    batcher.submit([Ask(1)], time.monotonic() + 11)
+        batcher.submit([Ask(1)], time.monotonic() + 120)  # the batch that runs and its own take 100, perhaps 125
+    assert full.value.retry_after == 50.0
+    batcher.submit([Ask(1)], time.monotonic() + 130)
 
 
 def test_one_slow_batch_does_not_refuse_everybody_for_ever(work: Work) -> None:
     work.may_go.set()
     batcher = Batcher(work, max_queue=4, max_batch=2)
-    batcher.batch_seconds = 1000.0
+    batcher.pace.note(1, 1000.0)
     (future,) = batcher.submit([Ask(1)], time.monotonic() + 10)
     assert future.result(10) == 2
-    assert batcher.batch_seconds < 1000
+    batcher.close()
+    assert batcher.pace.seconds(1) < 1000
+
+
+def test_the_pace_is_that_of_the_sizes_seen() -> None:
+    pace = Pace()
+    assert pace.seconds(5) == 0
+    pace.note(4, 2.0)
+    assert pace.seconds(4) == 2.0
+    assert pace.seconds(8) == 4.0  # nothing else is known than that four took two seconds
+    for size in (1, 8, 4, 2):
+        pace.note(size, 0.5 + 0.25 * size)
+    assert pace.seconds(16) == pytest.approx(4.5, rel=0.2)
+    assert pace.seconds(1) == pytest.approx(0.75, rel=0.3)
+    for size in (1, 8, 4, 2) * 8:
+        pace.note(size, 1.0)  # what was before has faded
+    assert pace.seconds(32) == pytest.approx(1.0, rel=0.05)
 
 
 def test_what_is_given_up_or_too_late_is_never_worked_on(work: Work) -> None:
@@ -169,3 +186,15 @@ def test_the_watcher_learns_how_long_each_waited(work: Work) -> None:
     batcher.close()
     assert [count for count, _ in seen] == [1, 2]
     assert all(seconds >= 0 for _, seconds in seen)
+
+
+def test_no_work_goes_into_an_answer_that_would_be_late(work: Work) -> None:
+    batcher = blocked(work)
+    (hopeless,) = batcher.submit([Ask(1)], time.monotonic() + 20)
+    (hopeful,) = batcher.submit([Ask(2)], time.monotonic() + 1000)
+    batcher.pace.note(2, 300.0)
+    work.may_go.set()
+    assert hopeful.result(10) == 4
+    with pytest.raises(Expired):
+        hopeless.result(10)
+    assert work.batches == [[0], [2]]
