@@ -4,7 +4,8 @@ Behind the language of a fenced block may stand:
 
 - `run`: the block is executed, in the order of its document and in a new folder. Python blocks of a document share one
   namespace, and what a line `print(...)  # text` says behind the `#` must be printed. In shell blocks every line is an
-  `llmrec` command and goes through the real command line, with a tiny model in place of the named one.
+  `llmrec` command and goes through the real command line, with a tiny model in place of the named one. `llmrec serve`
+  goes on beside what follows, on a port that clients find in their environment.
 - `file=NAME`: the block is written to that file.
 """
 
@@ -14,7 +15,8 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +25,16 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from contracts.index_contract import IndexContract
+from serving.shop import running
 from worlds import make_tiny_model, make_tiny_tokenizer
 
 from llmrec.cli import _parser, main
 from llmrec.pipeline.run import check
 from llmrec.recipe import BaselineRecipe, Recipe, load_recipe
 from llmrec.registry import REGISTRY
+from llmrec.serving import server
+from llmrec.serving.app import create_app
+from llmrec.serving.service import Service
 from llmrec.sources.table import TableSource
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,6 +184,28 @@ def test_the_sample_tables_of_the_quickstart_are_read(tmp_path: Path) -> None:
     assert data.interactions.history(data.interactions.users.row("ann")).tolist() == [0, 1]
 
 
+@pytest.fixture
+def _servers_run_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ExitStack() as servers:
+
+        def run(
+            service: Service,
+            host: str,
+            port: int,
+            keys: Mapping[str, str],
+            admin_keys: Mapping[str, str],
+            grace_s: float,
+        ) -> int:
+            # The machine of a test may be slow.
+            service.settings = service.settings.model_copy(update={"timeout_ms": 60_000})
+            monkeypatch.setenv("LLMREC_BASE_URL", servers.enter_context(running(create_app(service, keys, admin_keys))))
+            return 0
+
+        monkeypatch.setattr(server, "run", run)
+        yield
+
+
+@pytest.mark.usefixtures("_servers_run_aside")
 def test_marked_blocks_run(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,7 +45,9 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["llmrec", "llmrec.registry", "llmrec.assets", "llmrec.cli"])
+@pytest.mark.parametrize(
+    "module", ["llmrec", "llmrec.registry", "llmrec.assets", "llmrec.cli", "llmrec.client.clients"]
+)
 def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     loaded = json.loads(python("-c", f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"))
     assert module in loaded

@@ -12,7 +12,7 @@ class ClientError(LlmrecError):
         message: what happened, in the server's words where it has some.
         status: of HTTP; None where no answer came.
         code: the server's word for programs. param: the field of the request that it is about.
-        request_id: the name of the request in the server's log.
+        request_id: what was sent as `X-Request-Id` with every try, for those who look into logs.
         retry_after: seconds after which the server says that another try makes sense.
         tries: how often the request was sent, or tried to be.
         did_nothing: the server has certainly not acted on the request, so that repeating it cannot do anything twice.

@@ -48,7 +48,7 @@ def exchange(call: Call[T], connection: Connection) -> Generator[Step, Outcome |
     """
     seconds = connection.timeout if call.timeout is None else checked_timeout(call.timeout)
     deadline = Deadline(seconds)
-    name = secrets.token_hex(8)  # the same for all tries, so that the server's log shows what belongs together
+    name = secrets.token_hex(8)  # the same for all tries, so that logs on the way show what belongs together
     for tries in itertools.count(1):
         outcome = yield _request(call, connection, deadline, name)
         assert outcome is not None

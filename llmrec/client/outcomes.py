@@ -36,7 +36,7 @@ class Try(NamedTuple):
     """What a message says besides.
 
     Args:
-        name: of the request, in the server's log. number: of the try, from 1. seconds: the timeout of the call.
+        name: of the request, its `X-Request-Id`. number: of the try, from 1. seconds: the timeout of the call.
     """
 
     connection: Connection
