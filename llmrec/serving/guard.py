@@ -6,6 +6,7 @@ Plain ASGI, because it must see the body before any framework has read it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import time
@@ -17,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Problem, answer
 from llmrec.serving.settings import ServingSettings
+
+logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -59,7 +62,10 @@ class Guard:
             await self.app(scope, _again(body, receive), named)
         finally:
             route = getattr(scope.get("route"), "path", "none")  # as it is written in the code: a bounded set
-            self.metrics.requests.labels(route, status).observe(time.monotonic() - arrived)
+            took = time.monotonic() - arrived
+            self.metrics.requests.labels(route, status).observe(took)
+            if status >= 500:
+                logger.warning("request %s: %s %s after %.3f s", name, route, status, took)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body.

@@ -80,11 +80,16 @@ def test_a_busy_engine_blocks_no_health_check_and_a_full_queue_answers_at_once(r
         assert [one.result().status_code for one in asking] == [200, 200, 200]
 
 
-def test_an_answer_that_would_be_late_is_a_504_in_time(recommender: LLMRecommender) -> None:
+def test_an_answer_that_would_be_late_is_a_504_in_time(
+    recommender: LLMRecommender, caplog: pytest.LogCaptureFixture
+) -> None:
     held = HeldBack(recommender)
     with client_of(make_service(held)) as client:
         began = time.monotonic()
-        answer = client.post("/v1/recommend", json={"history": [], "timeout_ms": 200})
+        answer = client.post(
+            "/v1/recommend", json={"history": [], "timeout_ms": 200}, headers={"X-Request-Id": "late-one"}
+        )
+        assert "request late-one: /v1/recommend 504" in caplog.text
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline")
         assert time.monotonic() - began < 20  # and not the minute that the server would allow
         held.may_go.set()
