@@ -78,6 +78,7 @@ def measure(server: Server, bodies: list[dict[str, Any]], chosen: argparse.Names
         "crashed": server.process.poll() is not None,
         "late_answers": late(outcome, seconds),
         "rss_growth_ratio": round(max(memory) / before, 3),
+        "rss_mb": [round(memory[at * (len(memory) - 1) // 4] / 2**20) for at in range(5)],  # start, quarters, end
         "rejected_429": outcome.status.count(429),
         "recovered_seconds": round(recovered, 2),
         "overload": {"requests_per_second_sent": round(rate, 1), "seconds": chosen.seconds, **outcome.figures()},

@@ -108,7 +108,12 @@ def measure(
     rows = [rows_of(recommender, answer) for answer in answers]
     written = sum(len(one) for one in rows)
     invalid = sum(row < 0 for one in rows for row in one)
-    return {"clients": found, "invalid_items": invalid, "items": written, "command": command_line(command)}, rows
+    return {
+        "clients": found,
+        "invalid_items": invalid,
+        "items": written,
+        "command": command_line(command, folder),
+    }, rows
 
 
 def beam_body(recommender: LLMRecommender, history: np.ndarray, folder: Path, k: int) -> dict[str, Any]:
@@ -162,9 +167,9 @@ def summary(figures: dict[str, Any], lists: dict[str, Any], chosen: argparse.Nam
     }
 
 
-def command_line(command: list[str]) -> str:
+def command_line(command: list[str], folder: Path) -> str:
     """Without the folders of one machine."""
-    return " ".join(["python", *command[1:]]).replace(str(ROOT) + "/", "")
+    return " ".join(["python", *command[1:]]).replace(str(folder), "MODEL")
 
 
 if __name__ == "__main__":

@@ -57,14 +57,14 @@ def test_a_second_call_installs_nothing(install: Any, monkeypatch: pytest.Monkey
 
 
 def test_an_extra_that_another_brings_is_not_installed_again(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (".[dev,ray,test]") in call(install, monkeypatch, "--extras", "dev")[1]
+    assert (".[als,dev,ray,serve,test]") in call(install, monkeypatch, "--extras", "dev")[1]
     assert call(install, monkeypatch, "--extras", "test") == []
 
 
 def test_a_new_extra_keeps_what_was_there(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call(install, monkeypatch, "--extras", "plots", "--embedded")
     _, project, embedded = call(install, monkeypatch, "--extras", "test")
-    assert ".[plots,ray,test]" in project
+    assert ".[als,plots,ray,serve,test]" in project
     assert "--no-deps" in embedded
 
 
@@ -83,11 +83,11 @@ def test_an_interrupted_installation_is_taken_up_again(install: Any, monkeypatch
         patch.setattr(install, "refuse_cuda_packages", interrupted)
         with pytest.raises(KeyboardInterrupt):
             call(install, patch, "--extras", "test")
-    assert ".[ray,test]" in call(install, monkeypatch)[1]
+    assert ".[als,ray,serve,test]" in call(install, monkeypatch)[1]
 
 
 def test_an_unknown_extra_is_refused(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"no extra 'tests'\. Known: dev, plots"):
+    with pytest.raises(SystemExit, match=r"no extra 'tests'\. Known: als, dev, plots"):
         call(install, monkeypatch, "--extras", "tests")
     assert install.calls == []
 
@@ -118,7 +118,7 @@ def test_the_choice_of_the_default_build_is_remembered(install: Any, monkeypatch
     (only,) = call(install, monkeypatch, "--torch", "default")
     assert only[-1] == "."
     (only,) = call(install, monkeypatch, "--extras", "test")
-    assert only[-1] == ".[ray,test]"
+    assert only[-1] == ".[als,ray,serve,test]"
 
 
 @pytest.mark.parametrize("name", ["nvidia-cublas", "nvidia-cudnn-cu13", "cuda-bindings", "triton"])
