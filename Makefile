@@ -14,7 +14,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## install, then train and try a small recommender on MovieLens-100K, offline
-	@$(PYTHON) tools/install.py --embedded
+	@$(PYTHON) tools/install.py --extras serve --embedded
 	@$(BIN)/llmrec demo
 
 test: ## install, then run all tests

@@ -165,6 +165,7 @@ def _demo(chosen: argparse.Namespace) -> None:
     print(f"\nUser '{split.train.users[int(split.test.users[user])]}'")
     print_user(recommender.catalog, history, recommender.recommend([history], 10), targets=split.test.targets[user])
     print(f"\nTry it: .venv/bin/llmrec recommend {planned.folder} --history 50,172,181")
+    print(f"With a page: .venv/bin/llmrec serve {planned.folder}")
     if chosen.json:
         cli_recommend.print_json(summary)
 
