@@ -25,6 +25,7 @@ from llmrec.serving.schemas import (
     ScoreRequest,
 )
 from llmrec.serving.service import Service
+from llmrec.types import Rows
 
 
 def router(service: Service) -> APIRouter:
@@ -48,17 +49,15 @@ def router(service: Service) -> APIRouter:
     async def score(body: ScoreRequest, request: Request) -> ScoreAnswer:
         """The scores of given items after a history, each computed and none searched for."""
         live = service.catalog.current
-        question, unknown = await run_in_threadpool(_read_score, service, live, body)
+        question, wanted, unknown = await run_in_threadpool(_read_score, service, live, body)
         scores: dict[int, float | None] = {}
         if len(question.rows):
             (found,) = await service.answers(request, [question], body.timeout_ms)
             told = [None if np.isnan(value) else float(value) for value in found]
             scores = dict(zip(question.rows.tolist(), told, strict=True))
-        rows = [live.catalog.items.row(name) for name in body.items]
         items = [
-            ScoredItem(item_id=name, title=live.catalog.title(row), score=scores[row])
-            for name, row in zip(body.items, rows, strict=True)
-            if row >= 0
+            ScoredItem(item_id=live.catalog.items[row], title=live.catalog.title(row), score=scores[row])
+            for row in wanted.tolist()
         ]
         service.metrics.unknown.inc(len(unknown))
         return ScoreAnswer(
@@ -120,12 +119,13 @@ def _read(service: Service, live: Live, body: RecommendRequest) -> tuple[AskBest
     return question, list(dict.fromkeys(unknown + more))
 
 
-def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskScores, list[str]]:
+def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskScores, Rows, list[str]]:
+    """A request in item rows, each once; the rows as they were asked for; and the ids that the catalog lacks."""
     service.check_size(len(body.history), service.settings.max_history, "a history", "history")
     service.check_size(len(body.items), service.settings.max_scored, "items", "items")
     history, unknown = live.rows(in_order(body.history))
     wanted, missing = live.rows(body.items)
-    return AskScores(live, history, np.unique(wanted)), list(dict.fromkeys(unknown + missing))
+    return AskScores(live, history, np.unique(wanted)), wanted, list(dict.fromkeys(unknown + missing))
 
 
 def in_order(history: Sequence[str] | Sequence[Event]) -> list[str]:

@@ -26,14 +26,6 @@ TITLES = ["abcdef", "abcxyz", "b", "bb", "bbbbbb", "xyz", "xyz"]
 Make = Callable[[TinyWorld], Engine]
 
 
-@pytest.fixture(params=["transformers", "vllm"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
-    patch_one_step(monkeypatch)
-    if request.param == "vllm":
-        return lambda world: VLLMEngine(OneStep(world), world.items)
-    return lambda world: TransformersEngine(world.model, world.items)
-
-
 def everything(world: TinyWorld) -> np.ndarray:
     """All rows for each prompt, in three orders."""
     count = len(world.items.index)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from brute_force import brute_force
-from fake_vllm import OneStep, patch_one_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world, make_titled_world
@@ -18,7 +17,6 @@ from llmrec.engines.base import Engine
 from llmrec.engines.level_scores import level_scores
 from llmrec.engines.sample import _drawn, sample
 from llmrec.engines.transformers import TransformersEngine
-from llmrec.engines.vllm import VLLMEngine
 from llmrec.errors import DecodingError
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -29,14 +27,6 @@ SEEDS = [1, 2, 3]
 DRAWS = 20_000
 
 Make = Callable[[TinyWorld], Engine]
-
-
-@pytest.fixture(params=["transformers", "vllm"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
-    patch_one_step(monkeypatch)
-    if request.param == "vllm":
-        return lambda world: VLLMEngine(OneStep(world), world.items)
-    return lambda world: TransformersEngine(world.model, world.items)
 
 
 def chances_by_hand(
