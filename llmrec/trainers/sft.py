@@ -17,6 +17,7 @@ from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import Decoding, LLMRecommender
+from llmrec.tasks.lists import ListData
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.trainers.base import RecommendingTrainer, TrainerSettings, last_checkpoint
 from llmrec.trainers.dropout import dropout
@@ -34,6 +35,7 @@ class SFT(TrainerSettings):
         init: first values of the item rows.
         dropout: share of activations dropped, see `llmrec.trainers.dropout`; with `loss: level` also before the head.
         label_smoothing: share of a target spread over its codebook; for `loss: level`.
+        lists: lists that are learned beside the single items, one sample each; none when None.
     """
 
     packing: bool = True
@@ -41,6 +43,7 @@ class SFT(TrainerSettings):
     init: Init = "text"
     dropout: float = Field(0.0, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    lists: ListData | None = None
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
@@ -97,7 +100,9 @@ class SFT(TrainerSettings):
             args=config,
             task=task,
             settings=self,
-            train_dataset=training_dataset(task, train, self.packing),
+            train_dataset=training_dataset(
+                task, train, self.packing, None if self.lists is None else self.lists.build(train, seed)
+            ),
             valid=valid.sample(self.valid_users, seed),
             decoding=decoding,
             exclude_seen=exclude_seen,
