@@ -50,6 +50,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
         "dpo": "llmrec.trainers.dpo:DPO",
+        "list_dpo": "llmrec.trainers.list_dpo:ListDPO",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",

@@ -43,6 +43,11 @@ class Preferences:
     def __len__(self) -> int:
         return len(self.users)
 
+    def options(self, number: int) -> Rows2D:
+        """`int32[n, 1]`: the items of one choice, the chosen one first."""
+        items = np.concatenate([self.chosen[number : number + 1], self.rejected[number]])
+        return items[items != NONE][:, None]
+
 
 class PreferenceData(Component):
     """Which choices are learned from, and what they are compared with.

@@ -9,7 +9,8 @@ from worlds import TinyWorld, make_tiny_world
 
 from llmrec.data.interactions import Interactions
 from llmrec.errors import DataError, RecipeError
-from llmrec.tasks.lists import ListData
+from llmrec.tasks.list_preferences import JudgedLists
+from llmrec.tasks.lists import ListData, NextLists
 from llmrec.tasks.negatives.base import NONE
 
 TAKEN = {"ann": [3, 1, 4, 1, 5, 9, 2], "bob": [6], "cid": [5, 3], "dan": [5, 8, 9]}
@@ -83,3 +84,30 @@ def test_what_cannot_be_made_is_refused(world: TinyWorld) -> None:
         built(events(world), min_history=7)
     with pytest.raises(RecipeError, match="length"):
         ListData.parse({"length": 1})
+
+
+def test_the_better_list_is_preferred_to_the_worst() -> None:
+    """Moment 0: the second list is best. 1: all are equal. 2: one list only. 3: the observed list is no better."""
+    proposed = np.array(
+        [[[1, 2], [3, 4], [5, 6]], [[1, 2], [3, 4], [5, 6]], [[1, 2], [-1, -1], [-1, -1]], [[1, 2], [3, 4], [5, 6]]],
+        np.int32,
+    )
+    worth = np.array([[0.2, 0.9, 0.2], [0.5] * 3, [0.5, 0, 0], [0.1, 0.3, 0.7]], np.float32)
+    train = events(make_tiny_world(10))
+    taken = np.array([[7, 8], [7, -1], [7, 8], [7, 8]], np.int32)
+    moments = NextLists(train, np.arange(4, dtype=np.int32), np.full(4, 1, np.int32), taken)
+
+    best = JudgedLists(chosen="best", rejected=2)
+    assert best.proposals(moments, proposed) is proposed
+    found = best.build(moments, proposed, worth)
+    assert found.users.tolist() == [0, 3]
+    assert found.options(0).tolist() == [[3, 4], [1, 2], [5, 6]]  # of equal ones the model's better first
+    assert found.options(1).tolist() == [[5, 6], [1, 2], [3, 4]]
+    assert JudgedLists(chosen="best").build(moments, proposed, worth).options(0).tolist() == [[3, 4], [1, 2]]
+
+    observed = JudgedLists(rejected=5)
+    judged = observed.proposals(moments, proposed)
+    found = observed.build(moments, judged, np.concatenate([[[0.5], [0.5], [0.6], [0.1]], worth], 1))
+    assert found.users.tolist() == [0, 2]
+    assert found.options(0).tolist() == [[7, 8], [1, 2], [5, 6]]
+    assert found.options(1).tolist() == [[7, 8], [1, 2]]
