@@ -26,7 +26,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from llmrec.engines.head import finish_logits
+from llmrec.engines.head import finish_logits, head_bias
 from llmrec.engines.tree_attention import added
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.trainers.item_rows import item_head_rows
@@ -202,10 +202,11 @@ def _scores(
     Args:
         hidden: `(n, D)`. targets: `int64[n]`, item token ids. of_logits: the fields from logits and their targets.
     """
-    head = model.get_output_embeddings()
+    bias = head_bias(model)
     if over == "vocab":
-        return of_logits(finish_logits(model, functional.linear(hidden, head.weight, _bias(head)).float()), targets)
-    rows, bias = item_head_rows(model, items), _bias(head)
+        logits = functional.linear(hidden, model.get_output_embeddings().weight, bias)
+        return of_logits(finish_logits(model, logits.float()), targets)
+    rows = item_head_rows(model, items)
     places = items.places(hidden.device)[targets]
     parts, order = [], []
     for book, start in enumerate(items.book_starts.tolist()):
@@ -232,9 +233,3 @@ def _of_logits(logits: Tensor, targets: Tensor, temperature: float, train_entrop
             "is_top1": logits.argmax(-1) == targets,
         }
     return {"log_probs": log_probs.gather(-1, targets[:, None]).squeeze(-1), **others}
-
-
-def _bias(head: Any) -> Tensor | None:
-    holder = head.token_adapter.base_layer if hasattr(head, "token_adapter") else head  # PEFT's wrapper hides it
-    bias: Tensor | None = getattr(holder, "bias", None)
-    return bias
