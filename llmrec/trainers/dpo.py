@@ -29,8 +29,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
-from llmrec.engines.support import check_length, check_model
-from llmrec.errors import RecipeError
+from llmrec.engines.support import check_length
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.preferences import PreferenceData
@@ -53,6 +52,9 @@ class PreferenceSettings(TrainerSettings):
     Args:
         loss: `s_dpo` (all negatives of a choice at once), `dpo` (the mean of its pairs) or `trl` (`args.loss_type` on
             every pair).
+        nll_weight: weight of the ordinary loss on the chosen item or list, the mean over its tokens (as `rpo_alpha` of
+            Pang et al., 2024). Without it DPO may lower the chosen one too, if it lowers the rejected ones more.
+            With `loss: trl` name the loss `sft` in `args.loss_type` instead.
         over: the log-probability of an item is taken over each level's codebook (`level`, as `normalize: codebook`
             decodes) or over the whole vocabulary (`vocab`).
     """
@@ -61,10 +63,15 @@ class PreferenceSettings(TrainerSettings):
 
     tuning: Literal["full", "lora"] = "lora"
     loss: Literal["s_dpo", "dpo", "trl"] = "s_dpo"
+    nll_weight: float = Field(0.0, ge=0)
     over: Over = "level"
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
+        if self.loss == "trl" and self.nll_weight:
+            raise ValueError(
+                "nll_weight is not for loss: trl; write args: {loss_type: [sigmoid, sft], loss_weights: ...}"
+            )
         if self.loss != "trl" and (unused := sorted(set(OF_TRL) & set(self.args))):
             raise ValueError(f"args.{unused[0]} is for loss: trl, and loss is {self.loss}; remove it or set loss: trl")
         if self.args.get("ld_alpha") is not None:
@@ -84,7 +91,7 @@ class PreferenceSettings(TrainerSettings):
         """
         beforehand = {"precompute_ref_log_probs": True}
         chosen = beforehand if self.tuning == "full" and "precompute_ref_log_probs" not in self.args else {}
-        return self.trl_config(DPOConfig, output, seed, chosen)
+        return self.trl_config(DPOConfig, output, seed, {"max_length": None, **chosen})
 
     def before(
         self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding, config: DPOConfig
@@ -92,19 +99,9 @@ class PreferenceSettings(TrainerSettings):
         """The model as it is before the stage, which proposes and is the reference.
 
         Raises:
-            RecipeError: the model was not trained with these item tokens, or not on all items.
+            RecipeError: it was not trained with these item tokens, or not on all items.
         """
-        check_model(model)
-        if (rows := model.get_input_embeddings().weight.shape[0]) < len(task.items.tokenizer):
-            raise RecipeError(
-                f"{self.where}: the model has {rows} rows for {len(task.items.tokenizer)} tokens: it was not trained "
-                "with these item tokens. Align a model after kind: sft."
-            )
-        if task.items.index.stand_ins is not None:
-            raise RecipeError(
-                f"{self.where}: the index has items that the model was not trained on. Train on them first (kind: sft, "
-                "init: keep), then align."
-            )
+        self.check_trained(model, task)
         model.to(config.device)
         return LLMRecommender(model.eval(), task, decoding)
 
@@ -274,6 +271,8 @@ class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
         ratios = scores.log_probs.sum(-1) - reference  # (P, C)
         losses = LOSSES[self.settings.loss](ratios[:, 0], ratios[:, 1:], is_real[:, 1:], self.beta)
         self._note(ratios.detach() * self.beta, is_real)
+        chosen = (inputs["targets"][:, 0] != IGNORED).sum(-1)  # (P,) tokens
+        losses = losses - self.settings.nll_weight * scores.log_probs[:, 0].sum(-1) / chosen
         return (losses.mean(), scores) if return_outputs else losses.mean()
 
     def _note(self, rewards: Tensor, is_real: Tensor) -> None:

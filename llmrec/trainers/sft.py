@@ -61,7 +61,7 @@ class SFT(TrainerSettings):
             RecipeError: TRL does not know a field, or refuses a value.
         """
         # TRL's packing joins users; ours trains all positions of one.
-        ours = {"dataset_kwargs": {"skip_prepare_dataset": True}, "packing": False}
+        ours = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}, "packing": False}
         return self.trl_config(SFTConfig, output, seed, ours)
 
     def train(
