@@ -34,12 +34,14 @@ class ListDPO(PreferenceSettings):
     Args:
         lists: after which histories, and how long. beams: lists that the model proposes after each.
         judged: which of them are preferred to which. reward: how good a list is.
+        nll_weight: not 0 here; without it lists became worse (docs/lists.md).
     """
 
     lists: ListData = Field(default_factory=ListData)
     beams: int = Field(20, ge=2)
     judged: JudgedLists = Field(default_factory=JudgedLists)
     reward: ListReward = Field(default_factory=ListReward)
+    nll_weight: float = Field(1.0, ge=0)
 
     def fingerprint(self) -> str:
         """That of the files which rewards come from."""
