@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("items", type=Path, help="a table of the new items alone: .parquet or .csv")
     add.add_argument("output", type=Path, help="the new model folder")
 
+    prune = verb("prune", _prune, "drop the words of a model folder that its prompts never hold")
+    prune.add_argument("model", type=Path)
+    prune.add_argument("output", type=Path, help="the new model folder, which recommends the same")
+
     text = "recommend with a finished model folder"
     cli_recommend.add_arguments(verb("recommend", cli_recommend.recommend, text))
     cli_serve.add_arguments(
@@ -182,6 +186,25 @@ def _add(chosen: argparse.Namespace) -> None:
     found = {"folder": str(chosen.output), "items": len(grown.catalog), "added": added}
     cli_recommend.print_json(found) if chosen.json else print(
         f"{chosen.output}: {len(grown.catalog):,} items, {added:,} of them new"
+    )
+
+
+def _prune(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.recommenders.pruning import pruned, save_beside
+
+    recommender = LLMRecommender.from_pretrained(chosen.model)
+    rows = [recommender.model.get_input_embeddings().weight.shape[0]]
+    small = pruned(recommender)
+    rows.append(small.model.get_input_embeddings().weight.shape[0])
+    save_beside(small, chosen.model, chosen.output)
+    weights = [
+        sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in (chosen.model, chosen.output)
+    ]
+    found = {"folder": str(chosen.output), "rows": rows, "bytes": weights}
+    cli_recommend.print_json(found) if chosen.json else print(
+        f"{chosen.output}: {rows[0]:,} rows of the vocabulary became {rows[1]:,}, "
+        f"{weights[0] / 1e6:,.1f} MB of weights {weights[1] / 1e6:,.1f}"
     )
 
 
