@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_index, cli_recommend, cli_serve
+from llmrec import artifact, assets, cli_distill, cli_index, cli_recommend, cli_serve
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
@@ -75,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     staged("train", "train", "only up to the trained model")
 
+    text = "teach a small model what a finished one knows; see docs/distillation.md"
+    distill = verb("distill", _distill, text)
+    distill.set_defaults(last="evaluate")
+    distill.add_argument("teacher", type=Path, help="a model folder made by llmrec run")
+    distill.add_argument("overrides", nargs="*", help="dotted.key=value, such as distill.student.layers=1", default=[])
+    distill.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    cli_distill.add_study(distill)
+
     demo = verb("demo", _demo, "train on MovieLens-100K in minutes and show one user's recommendations")
     demo.add_argument("overrides", nargs="*", help="dotted.key=value for recipes/demo.yaml", default=[])
 
@@ -115,10 +123,24 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from llmrec.pipeline.run import build_stages, plan
+    from llmrec.pipeline.run import plan
     from llmrec.recipe import load_recipe
 
-    planned = plan(load_recipe(chosen.recipe, chosen.overrides))
+    _carry_out(plan(load_recipe(chosen.recipe, chosen.overrides)), chosen)
+
+
+def _distill(chosen: argparse.Namespace) -> None:
+    from llmrec.pipeline.run import plan
+    from llmrec.recipe import distill_recipe
+
+    recipe = distill_recipe(chosen.teacher, chosen.overrides)
+    cli_distill.study(recipe, chosen) if chosen.study else _carry_out(plan(recipe), chosen)
+
+
+def _carry_out(planned: Plan, chosen: argparse.Namespace) -> None:
+    """Print the plan, or build its stages up to the one that is wanted."""
+    from llmrec.pipeline.run import build_stages
+
     wanted = planned.up_to(chosen.last)
     if chosen.dry_run:
         rows = [{"stage": s.title, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
@@ -149,6 +171,10 @@ def _finish(planned: Plan) -> dict[str, Any]:
     if "best_stage" in summary:
         valid = ", ".join(f"{name} {found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items())
         print(f"\nkept: {summary['best_stage']}, the best NDCG@10 on validation ({valid})")
+    if "distillation" in summary:
+        found = summary["distillation"]
+        kept = ", ".join(f"{share:.1%} of its {name}" for name, share in found["kept"].items() if share is not None)
+        print(f"\nstudent: {found['ratio']:.1%} of the parameters of {found['teacher']}; {kept}")
     print(f"\nmodel folder: {summary['folder']}")
     return summary
 
@@ -194,17 +220,17 @@ def _prune(chosen: argparse.Namespace) -> None:
     from llmrec.recommenders.pruning import pruned, save_beside
 
     recommender = LLMRecommender.from_pretrained(chosen.model)
-    rows = [recommender.model.get_input_embeddings().weight.shape[0]]
+    before = len(recommender.task.items.tokenizer)
     small = pruned(recommender)
-    rows.append(small.model.get_input_embeddings().weight.shape[0])
+    rows = [before, len(small.task.items.tokenizer)]
     save_beside(small, chosen.model, chosen.output)
     weights = [
         sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in (chosen.model, chosen.output)
     ]
     found = {"folder": str(chosen.output), "rows": rows, "bytes": weights}
     cli_recommend.print_json(found) if chosen.json else print(
-        f"{chosen.output}: {rows[0]:,} rows of the vocabulary became {rows[1]:,}, "
-        f"{weights[0] / 1e6:,.1f} MB of weights {weights[1] / 1e6:,.1f}"
+        f"{chosen.output}: {rows[0]:,} rows of the vocabulary became {rows[1]:,}, and {weights[0] / 1e6:,.1f} MB of "
+        f"weights {weights[1] / 1e6:,.1f}"
     )
 
 
@@ -214,7 +240,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import Recipe, load_recipe
+    from llmrec.recipe import BaselineRecipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
@@ -222,7 +248,8 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(planned.recipe, Recipe) and isinstance(recommender, LLMRecommender) and recommender.model is not None:
+    made_here = isinstance(recommender, LLMRecommender) and recommender.model is not None
+    if made_here and not isinstance(planned.recipe, BaselineRecipe):
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
@@ -261,14 +288,14 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
     import torch
 
     from llmrec.pipeline.run import check
-    from llmrec.recipe import Recipe, load_recipe
+    from llmrec.recipe import load_recipe
 
     failed = {}
     for name in names:
         try:
             recipe = load_recipe(name)
-            if isinstance(recipe, Recipe) and not torch.cuda.is_available():
-                recipe = load_recipe(name, ["train.args.use_cpu=true"])
+            if not torch.cuda.is_available() and recipe.trained_under is not None:
+                recipe = load_recipe(name, [f"{recipe.trained_under}.args.use_cpu=true"])
             check(recipe)
         except LlmrecError as error:
             failed[name] = str(error)

@@ -94,21 +94,23 @@ class Distill(TrainerSettings):
             RecipeError: the teacher was not trained on all items, or the losses and the models do not go together.
         """
         config, decoding = self.config(output, seed), decoding or teacher.decoding
+        if (whole := teacher.model) is None:
+            raise RecipeError(f"{self.where}: the teacher runs elsewhere. Load its folder without an engine.")
         if teacher.task.items.index.stand_ins is not None:
             raise RecipeError(
                 f"{self.where}: the index has items that the teacher was not trained on. Train on them first (kind: "
                 "sft, init: keep), then distil."
             )
-        check_model(teacher.model)
-        model, task = self.student.make(teacher.model, teacher.task, seed)
-        depth, own_depth = (len(each.get_decoder().layers) for each in (teacher.model, model))
+        check_model(whole)
+        model, task = self.student.make(whole, teacher.task, seed)
+        depth, own_depth = (len(each.get_decoder().layers) for each in (whole, model))
         blocks = (self.blocks or own_depth) if self.losses.need_blocks else 1
         if blocks > own_depth:
             raise RecipeError(f"{self.where}.blocks is {blocks}; the student has {own_depth} layers.")
-        sizes = {"teacher": teacher.model.num_parameters(), "student": model.num_parameters()}
+        sizes = {"teacher": whole.num_parameters(), "student": model.num_parameters()}
         asked = None
         if self.losses.need_teacher:
-            asked = Teacher(teacher.model.to(config.device), teacher.task.items, block_ends(depth, blocks))
+            asked = Teacher(whole.to(config.device), teacher.task.items, block_ends(depth, blocks))
             self._match_widths(model, asked, blocks, seed)
         rows = distillation_dataset(task, train, self.packing)
         rows, kept = self._join(rows, asked, teacher.task, train, states or output, not config.disable_tqdm)

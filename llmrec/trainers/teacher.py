@@ -47,7 +47,9 @@ class Teacher:
     def __init__(self, model: PreTrainedModel, items: ItemTokenizer, blocks: Sequence[int]) -> None:
         self.model, self.items, self.blocks = model.eval().requires_grad_(False), items, tuple(blocks)
         head = LevelHead(model)
-        self.rows = [head.rows(items.rows_of(book)) for book in range(len(items.codebooks))]
+        rows = (head.rows(items.rows_of(book)) for book in range(len(items.codebooks)))
+        # Copies, which stay on the device when the model leaves it.
+        self.rows = [(weight.clone(), None if bias is None else bias.clone()) for weight, bias in rows]
 
     @property
     def width(self) -> int:
@@ -68,7 +70,7 @@ class Teacher:
 
     def logits(self, states: Tensor, book: int) -> Tensor:
         """`float32[n, V]` over a codebook, of last states `(n, D)`."""
-        weight, bias = (part if part is None else part.to(states.device) for part in self.rows[book])
+        weight, bias = self.rows[book]
         return finish_logits(self.model, functional.linear(states.to(weight.dtype), weight, bias).float())
 
     def kept_states(self, rows: Dataset, folder: Path, budget: int, progress: bool) -> NDArray[np.float16] | None:
