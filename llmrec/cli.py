@@ -240,7 +240,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import BaselineRecipe, load_recipe
+    from llmrec.recipe import DistillRecipe, Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
@@ -248,8 +248,11 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    made_here = isinstance(recommender, LLMRecommender) and recommender.model is not None
-    if made_here and not isinstance(planned.recipe, BaselineRecipe):
+    if (
+        isinstance(planned.recipe, Recipe | DistillRecipe)
+        and isinstance(recommender, LLMRecommender)
+        and recommender.model is not None
+    ):
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,13 @@ def add_study(distill: argparse.ArgumentParser) -> None:
 
 def study(recipe: DistillRecipe, chosen: argparse.Namespace) -> None:
     """Measure, and print a table."""
-    from llmrec.cli_recommend import print_json
     from llmrec.pipeline.depth_study import study_depths
 
     depths = None if chosen.depths is None else [int(depth) for depth in chosen.depths.split(",")]
     output = chosen.output or chosen.teacher.with_name(f"{chosen.teacher.resolve().name}_study")
     found = study_depths(recipe, output, depths, chosen.epochs)
     if chosen.json:
-        print_json({"folder": str(output), **found})
+        print(json.dumps({"folder": str(output), **found}))
         return
     print(f"{'layers':>6}  {'parameters':>12}  {'cut':>8}  {'trained':>8}    (validation NDCG@10)")
     for row in found["depths"]:

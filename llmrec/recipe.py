@@ -221,12 +221,13 @@ def distill_recipe(teacher: Path, overrides: Sequence[str] = ()) -> DistillRecip
             "by 'llmrec run', or write a recipe with 'teacher:' and 'data:' (see recipes/distill)."
         )
     own = _read(teacher / artifact.RECIPE)
-    shared = {key: own[key] for key in ("seed", "output", "data", "split", "evaluation", "decoding") if key in own}
-    settings = {"name": f"{teacher.resolve().name}_student", **_read(find_recipe("distill/base")), **shared}
-    settings["teacher"] = str(teacher)
-    theirs = own.get("train", own.get("distill", {})).get("args", {})
+    shared: Settings = {
+        key: own[key] for key in ("seed", "output", "data", "split", "evaluation", "decoding") if key in own
+    }
+    theirs = (own.get("train") or own.get("distill") or {}).get("args", {})
     hardware = {key: theirs[key] for key in ("use_cpu", "bf16", "fp16") if key in theirs}
-    settings = _merge(settings, {"distill": {"args": hardware}})
+    named = {"name": f"{teacher.resolve().name}_student", "teacher": str(teacher), "distill": {"args": hardware}}
+    settings = _merge(_read(find_recipe("distill/base")), {**shared, **named})
     for override in overrides:
         _override(settings, override)
     return DistillRecipe.parse(settings)

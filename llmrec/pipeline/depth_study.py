@@ -41,6 +41,7 @@ def study_depths(recipe: DistillRecipe, output: Path, depths: Sequence[int] | No
         RecipeError: a depth is more than the teacher has.
     """
     teacher, _, _ = read_teacher(recipe)
+    assert teacher.model is not None
     most = len(teacher.model.get_decoder().layers)
     if depths is None:
         depths = sorted({round(depth) for depth in np.linspace(1, most, min(MOST_DEPTHS, most))})

@@ -155,12 +155,23 @@ def add_completion_scores(model: PreTrainedModel, items: ItemTokenizer, over: Ov
             attention_mask=added(tree_mask(branches, seen), self.dtype),
             use_cache=False,
         ).last_hidden_state  # (B, T, D)
-        real = targets != IGNORED
-        found = _scores(self, items, over, hidden.flatten(0, 1)[states[real]], targets[real])
-        empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
-        return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
+        return completion_scores(self, items, over, hidden, states, targets)
 
     model.forward = types.MethodType(forward, model)
+
+
+def completion_scores(
+    model: PreTrainedModel, items: ItemTokenizer, over: Over, hidden: Tensor, states: Tensor, targets: Tensor
+) -> CompletionScores:
+    """What the last states of a batch of `pack` say of the items.
+
+    Args:
+        hidden: `(B, T, D)`. states, targets: of `pack`.
+    """
+    real = targets != IGNORED
+    found = _scores(model, items, over, hidden.flatten(0, 1)[states[real]], targets[real])
+    empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
+    return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
 
 
 def _scores(

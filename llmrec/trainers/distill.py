@@ -23,10 +23,12 @@ from trl import SFTConfig, SFTTrainer
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
 from llmrec.engines.support import check_model
+from llmrec.engines.tree_attention import added
 from llmrec.errors import RecipeError
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.trainers.base import RecommendingTrainer, TrainerSettings, last_checkpoint
+from llmrec.trainers.completions import completion_scores, tree_mask
 from llmrec.trainers.distill_samples import PadDistillation, distillation_dataset
 from llmrec.trainers.dropout import dropout
 from llmrec.trainers.item_rows import train_item_rows_only
@@ -34,6 +36,7 @@ from llmrec.trainers.objective import PROJECTIONS, Losses, Objective, Projection
 from llmrec.trainers.samples import IGNORED
 from llmrec.trainers.student import Student
 from llmrec.trainers.teacher import Teacher, block_states
+from llmrec.trainers.teacher_lists import Lists, with_lists
 
 TEACHER_TOKENS = 4096
 """Of a batch of the teacher alone, where the recipe does not say `batch_tokens`."""
@@ -43,7 +46,7 @@ class Distill(TrainerSettings):
     """Settings of the stage, beside those of `TrainerSettings`; `args` goes unchanged into TRL's `SFTConfig`.
 
     Args:
-        student: which model learns. losses: from what.
+        student: which model learns. losses: from what. lists: of the teacher, for `losses.ranking`.
         blocks: parts of equally many layers whose ends are compared; the student's layers when None.
         keep_states: keep the teacher's states on the disk, as far as they fit, instead of running it in every epoch.
         packing, dropout, label_smoothing: as in `SFT`.
@@ -53,6 +56,7 @@ class Distill(TrainerSettings):
 
     student: Student = Field(default_factory=Student)
     losses: Losses = Field(default_factory=Losses)
+    lists: Lists = Field(default_factory=Lists)
     blocks: int | None = Field(None, ge=1)
     keep_states: bool = True
     packing: bool = True
@@ -109,11 +113,15 @@ class Distill(TrainerSettings):
             raise RecipeError(f"{self.where}.blocks is {blocks}; the student has {own_depth} layers.")
         sizes = {"teacher": whole.num_parameters(), "student": model.num_parameters()}
         asked = None
-        if self.losses.need_teacher:
+        if self.losses.need_states:
             asked = Teacher(whole.to(config.device), teacher.task.items, block_ends(depth, blocks))
             self._match_widths(model, asked, blocks, seed)
         rows = distillation_dataset(task, train, self.packing)
-        rows, kept = self._join(rows, asked, teacher.task, train, states or output, not config.disable_tqdm)
+        folder, progress = states or output, not config.disable_tqdm
+        if self.losses.ranking:
+            asking = LLMRecommender(whole.to(config.device).eval(), teacher.task, teacher.decoding)
+            rows = with_lists(rows, task, asking, train, self.lists, exclude_seen, folder, progress)
+        rows, kept = self._join(rows, asked, teacher.task, train, folder, progress)
         if self.tuning == "full":
             train_item_rows_only(model, task.items)
         trainer = DistillationTrainer(
@@ -122,7 +130,7 @@ class Distill(TrainerSettings):
             task=task,
             settings=self,
             train_dataset=rows,
-            collator=PadDistillation(task.items.tokenizer.pad_token_id or 0, kept),
+            collator=PadDistillation(task.items.tokenizer.pad_token_id or 0, kept, self.lists.items),
             teacher=asked,
             blocks=block_ends(own_depth, blocks),
             valid=valid.sample(self.valid_users, seed),
@@ -210,6 +218,7 @@ class DistillationTrainer(RecommendingTrainer, SFTTrainer):
             task.items.trie.to(args.device),
             teacher,
             final_norm(self.bare_model) if settings.losses.multi_level else None,
+            settings.lists.temperature,
             settings.dropout,
             settings.label_smoothing,
         )
@@ -251,8 +260,18 @@ def _add_objective(model: PreTrainedModel, objective: Objective, blocks: Sequenc
             return original(*args, **kwargs)
         labels, nodes = (kwargs[name][:, 1:] for name in ("labels", "nodes"))  # (B, T - 1)
         trained = labels != IGNORED
-        states = block_states(self, {"input_ids": kwargs["input_ids"]}, trained, blocks)  # (n, blocks, D)
+        inputs = {"input_ids": kwargs["input_ids"]}
+        if has_lists := "teacher_scores" in kwargs:
+            inputs["position_ids"] = kwargs["position_ids"]
+            inputs["attention_mask"] = added(tree_mask(kwargs["branches"], kwargs["seen"]), self.dtype)
+        states, last = block_states(self, inputs, trained, blocks)  # (n, blocks, D), (B, T, D)
         sums = objective(self, states, labels[trained], nodes[trained], kwargs.get("teacher_states"))
+        if has_lists:
+            targets = kwargs["targets"]  # (P, K, L)
+            scores = completion_scores(self, objective.items, "level", last, kwargs["states"], targets)
+            assert scores.log_probs is not None
+            is_real = (targets != IGNORED).any(-1)
+            sums = sums + objective.of_lists(scores.log_probs.sum(-1), kwargs["teacher_scores"], is_real)
         return CausalLMOutput(logits=sums)
 
     model.forward = types.MethodType(forward, model)

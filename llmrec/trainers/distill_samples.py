@@ -18,7 +18,9 @@ from llmrec.data.interactions import Interactions
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import ROOT
 from llmrec.tasks.next_item import NextItemTask
-from llmrec.trainers.samples import IGNORED, PadRight, training_samples
+from llmrec.trainers.completions import Branches, pack
+from llmrec.trainers.samples import IGNORED, PadRight, samples_by_user
+from llmrec.trainers.teacher_lists import SCORES
 
 NOWHERE = -1
 """In place of a node where no token is trained."""
@@ -32,10 +34,13 @@ def distillation_dataset(task: NextItemTask, train: Interactions, packing: bool)
             target.
 
     Returns:
-        `input_ids`, `labels` (-100 where no loss is taken), `nodes` (`NOWHERE` there), `length`, and `first`, how many
-        tokens are trained in the rows before.
+        `input_ids`, `labels` (-100 where no loss is taken), `nodes` (`NOWHERE` there), `length`, `user`, and `first`,
+        how many tokens are trained in the rows before.
     """
-    samples = list(training_samples(task, train, packing))
+    samples, users = [], []
+    for user, of_user in enumerate(samples_by_user(task, train, packing)):
+        samples += of_user
+        users += [user] * len(of_user)
     lengths = [len(sample.input_ids) for sample in samples]
     ids = np.fromiter((token for sample in samples for token in sample.input_ids), np.int64, sum(lengths))
     levels = np.fromiter((level for sample in samples for level in sample.levels), np.int64, sum(lengths))
@@ -50,6 +55,7 @@ def distillation_dataset(task: NextItemTask, train: Interactions, packing: bool)
         {
             **{name: np.split(values, ends) for name, values in columns.items()},
             "length": lengths,
+            "user": users,
             "first": np.concatenate([[0], trained[:-1]]),
         }
     )
@@ -81,20 +87,26 @@ class PadDistillation(PadRight):
     Args:
         pad: the student's token id behind the end. states: `float16[n, B, D]`, the teacher's states at all trained
             tokens; None where the teacher runs beside the student, whose rows are then in `teacher_ids` and
-            `teacher_labels`.
+            `teacher_labels`. width: most items of a teacher's list.
     """
 
-    def __init__(self, pad: int, states: NDArray[np.float16] | None = None) -> None:
+    def __init__(self, pad: int, states: NDArray[np.float16] | None = None, width: int = 0) -> None:
         super().__init__(pad)
-        self.states = states
+        self.states, self.width = states, width
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """The tensors of `PadRight`, `nodes` as `int64[B, T]`, and what comes from the teacher.
 
         That is `teacher_states`, `float16[n, B, D]` of the `n` trained tokens in their order; or `teacher_ids` and
-        `teacher_labels`, `int64[B, T']`.
+        `teacher_labels`, `int64[B, T']`. Where rows have lists, also the tensors of `pack`, with the items of the lists
+        behind each row's tokens, and `teacher_scores`, `float32[P, K]`.
         """
-        batch = {**super().__call__(samples), "nodes": padded([sample["nodes"] for sample in samples], NOWHERE)}
+        batch = super().__call__(samples)
+        if any(sample.get("starts") for sample in samples):
+            batch |= self._with_branches(samples)
+        width = batch["input_ids"].shape[1]
+        batch["labels"] = padded([sample["labels"] for sample in samples], IGNORED, width)
+        batch["nodes"] = padded([sample["nodes"] for sample in samples], NOWHERE, width)
         if self.states is not None:
             parts = []
             for sample in samples:
@@ -106,8 +118,16 @@ class PadDistillation(PadRight):
             batch["teacher_labels"] = padded([sample["teacher_labels"] for sample in samples], IGNORED)
         return batch
 
+    def _with_branches(self, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """`pack` of the rows with the lists that leave them."""
+        lists = [[Branches(*each) for each in zip(s["starts"], s["codes"], strict=True)] for s in samples]
+        packed = pack([(s["input_ids"], own) for s, own in zip(samples, lists, strict=True)], self.pad, self.width)
+        scores = [one for sample in samples for one in sample[SCORES]]
+        packed["teacher_scores"] = torch.tensor([[*one, *[0.0] * (self.width - len(one))] for one in scores])
+        return packed
 
-def padded(lists: list[list[int]], fill: int) -> Tensor:
-    """`int64[B, T]`, filled up behind the end."""
-    width = max(map(len, lists))
+
+def padded(lists: list[list[int]], fill: int, width: int | None = None) -> Tensor:
+    """`int64[B, T]`, filled up behind the end, to `width` or to the longest."""
+    width = max(map(len, lists)) if width is None else width
     return torch.tensor([[*one, *[fill] * (width - len(one))] for one in lists])

@@ -20,11 +20,15 @@ from llmrec.indexes.trie import Trie
 from llmrec.trainers.item_rows import item_head_rows
 from llmrec.trainers.losses.block_features import block_feature_loss
 from llmrec.trainers.losses.multi_level import multi_level_loss
+from llmrec.trainers.losses.ranking import ranking_loss
 from llmrec.trainers.losses.trie_kl import trie_kl_loss
 from llmrec.trainers.teacher import Teacher
 
 PROJECTIONS = "distillation_projections"
 """The attribute of a student that holds matrices to the teacher's width while it trains."""
+
+
+NAMES = ("labels", "trie_kl", "block_features", "multi_level", "ranking")
 
 
 class Losses(Component):
@@ -36,6 +40,7 @@ class Losses(Component):
         temperature: of `trie_kl`.
         block_features: the teacher's states behind each block. norm_weight: of their norms.
         multi_level: the item that came next, told from every block.
+        ranking: the teacher's own lists; a list counts as a trained token.
     """
 
     labels: float = Field(0.5, ge=0)
@@ -45,15 +50,16 @@ class Losses(Component):
     block_features: float = Field(0.0, ge=0)
     norm_weight: float = Field(0.1, ge=0)
     multi_level: float = Field(0.0, ge=0)
+    ranking: float = Field(0.0, ge=0)
 
     @property
     def wanted(self) -> list[str]:
         """The losses that have a weight."""
-        return [name for name in ("labels", "trie_kl", "block_features", "multi_level") if getattr(self, name)]
+        return [name for name in NAMES if getattr(self, name)]
 
     @property
-    def need_teacher(self) -> bool:
-        """Whether anything is asked of the teacher."""
+    def need_states(self) -> bool:
+        """Whether the teacher's states are wanted."""
         return bool(self.trie_kl or self.block_features)
 
     @property
@@ -69,6 +75,7 @@ class Objective:
     Args:
         losses: weights. items: the student's tokens. trie: the codes, on the student's device. teacher: None where
             nothing is asked of it. norm: from states in the middle to what the head takes.
+        list_temperature: of the scores in the teacher's lists.
         dropout: share of the last states dropped. label_smoothing: share of a label that is spread over its codebook.
     """
 
@@ -77,6 +84,7 @@ class Objective:
     trie: Trie
     teacher: Teacher | None
     norm: Callable[[Tensor], Tensor] | None
+    list_temperature: float
     dropout: float
     label_smoothing: float
 
@@ -120,6 +128,15 @@ class Objective:
             own = states if (matrices := getattr(model, PROJECTIONS, None)) is None else matrices(states)
             sums["block_features"] += block_feature_loss(own.float(), taught.float(), self.losses.norm_weight).sum()
         return torch.stack(list(sums.values()))
+
+    def of_lists(self, scores: Tensor, teacher: Tensor, is_real: Tensor) -> Tensor:
+        """What is added to the sums for lists; the same order.
+
+        Args:
+            scores: `(P, K)`, the student's of each item. teacher: `(P, K)`. is_real: `bool[P, K]`.
+        """
+        found = ranking_loss(scores, teacher, is_real, self.list_temperature).sum()
+        return torch.stack([found if name == "ranking" else torch.zeros_like(found) for name in self.names])
 
     def _real(self, nodes: Tensor, logits: Tensor) -> Tensor:
         """`bool[n, V]`: the codes that are compared."""

@@ -22,11 +22,17 @@ def training_samples(task: NextItemTask, train: Interactions, packing: bool) -> 
     Args:
         task: renders. train: train rows only. packing: one sample a user instead of one a target.
     """
+    for of_user in samples_by_user(task, train, packing):
+        yield from of_user
+
+
+def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[list[Sample]]:
+    """The same as a list a user; of packed ones the first ends with the user's last item."""
     for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
         if packing:
-            yield from task.packed(history)
+            yield list(task.packed(history))
         else:
-            yield from (task.single(history[:position], int(history[position])) for position in range(len(history)))
+            yield [task.single(history[:position], int(history[position])) for position in range(len(history))]
 
 
 def training_dataset(task: NextItemTask, train: Interactions, packing: bool) -> Dataset:

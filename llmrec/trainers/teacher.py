@@ -66,7 +66,7 @@ class Teacher:
         Returns:
             `(n, blocks, D)` of the `n` trained tokens, row by row.
         """
-        return block_states(self.model, {"input_ids": ids}, labels[:, 1:] != IGNORED, self.blocks)
+        return block_states(self.model, {"input_ids": ids}, labels[:, 1:] != IGNORED, self.blocks)[0]
 
     def logits(self, states: Tensor, book: int) -> Tensor:
         """`float32[n, V]` over a codebook, of last states `(n, D)`."""
@@ -125,10 +125,8 @@ class Teacher:
 
     def _digest(self, rows: Dataset) -> str:
         """A hash of the weights, the layers that are asked, and the rows."""
-        found = hashlib.sha256(repr((self.blocks, self.model.dtype)).encode())
-        for name, weight in self.model.state_dict().items():
-            found.update(name.encode())
-            found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        found = hashlib.sha256(repr(self.blocks).encode())
+        found.update(weights_digest(self.model))
         for column in ("input_ids", "labels"):
             for chunk in rows.data.column(column).chunks:
                 found.update(np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False)).data)
@@ -136,11 +134,22 @@ class Teacher:
         return found.hexdigest()[:16]
 
 
+def weights_digest(model: PreTrainedModel) -> bytes:
+    """A hash of all weights and their names."""
+    found = hashlib.sha256(str(model.dtype).encode())
+    for name, weight in model.state_dict().items():
+        found.update(name.encode())
+        found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.digest()
+
+
 def _trained(labels: Sequence[int]) -> int:
     return sum(label != IGNORED for label in labels)
 
 
-def block_states(model: PreTrainedModel, inputs: dict[str, Tensor], predicts: Tensor, blocks: Sequence[int]) -> Tensor:
+def block_states(
+    model: PreTrainedModel, inputs: dict[str, Tensor], predicts: Tensor, blocks: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """The states behind some layers, at the positions that predict.
 
     Args:
@@ -148,10 +157,12 @@ def block_states(model: PreTrainedModel, inputs: dict[str, Tensor], predicts: Te
             positions. blocks: numbers of layers from 1, the last of them the last layer.
 
     Returns:
-        `(n, blocks, D)`; the last one is behind the final norm, as the head takes it.
+        `(n, blocks, D)`, of which the last is behind the final norm, as the head takes it; and that of all positions,
+        `(B, T, D)`.
     """
     decoder = model.get_decoder()
     if len(blocks) == 1:
-        return decoder(**inputs, use_cache=False).last_hidden_state[:, :-1][predicts][:, None]
+        last = decoder(**inputs, use_cache=False).last_hidden_state
+        return last[:, :-1][predicts][:, None], last
     hidden = decoder(**inputs, use_cache=False, output_hidden_states=True).hidden_states
-    return torch.stack([hidden[block][:, :-1][predicts] for block in blocks], dim=1)
+    return torch.stack([hidden[block][:, :-1][predicts] for block in blocks], dim=1), hidden[-1]

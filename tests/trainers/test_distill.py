@@ -47,8 +47,9 @@ def distil(teacher: LLMRecommender, folder: Path, **settings: Any) -> tuple[LLMR
         {"keep_states": False, "packing": False},
         {"tuning": "lora", "lora": {"r": 8}, "args": {**SHORT, "learning_rate": 1e-2}},
         {"losses": {"trie_kl": 0, "labels": 1}},
+        {"losses": {"trie_kl": 0, "labels": 0, "ranking": 1.0}, "lists": {"per_user": 4, "items": 5}},
     ],
-    ids=["kl", "children", "blocks", "unequal", "beside", "lora", "alone"],
+    ids=["kl", "children", "blocks", "unequal", "beside", "lora", "alone", "lists"],
 )
 def test_a_student_learns_the_circle(teacher: LLMRecommender, tmp_path: Path, settings: dict[str, Any]) -> None:
     student, log = distil(teacher, tmp_path, **{"student": {"layers": 1}, **settings})
