@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     prune.add_argument("model", type=Path)
     prune.add_argument("output", type=Path, help="the new model folder, which recommends the same")
 
+    quantize = verb("quantize", _quantize, "store the weights of a model folder in eight bits, by torchao")
+    quantize.add_argument("model", type=Path)
+    quantize.add_argument("output", type=Path, help="the new model folder")
+    text = "int8: weights alone (default); int8_dynamic: activations too, which is faster on some machines"
+    quantize.add_argument("--kind", choices=["int8", "int8_dynamic"], default="int8", help=text)
+
     text = "recommend with a finished model folder"
     cli_recommend.add_arguments(verb("recommend", cli_recommend.recommend, text))
     cli_serve.add_arguments(
@@ -217,21 +223,34 @@ def _add(chosen: argparse.Namespace) -> None:
 
 def _prune(chosen: argparse.Namespace) -> None:
     from llmrec.recommenders.llm import LLMRecommender
-    from llmrec.recommenders.pruning import pruned, save_beside
+    from llmrec.recommenders.llm_folder import copy_about
+    from llmrec.recommenders.pruning import pruned
 
     recommender = LLMRecommender.from_pretrained(chosen.model)
     before = len(recommender.task.items.tokenizer)
     small = pruned(recommender)
     rows = [before, len(small.task.items.tokenizer)]
-    save_beside(small, chosen.model, chosen.output)
-    weights = [
-        sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in (chosen.model, chosen.output)
-    ]
-    found = {"folder": str(chosen.output), "rows": rows, "bytes": weights}
-    cli_recommend.print_json(found) if chosen.json else print(
-        f"{chosen.output}: {rows[0]:,} rows of the vocabulary became {rows[1]:,}, and {weights[0] / 1e6:,.1f} MB of "
-        f"weights {weights[1] / 1e6:,.1f}"
-    )
+    copy_about(chosen.model, chosen.output)
+    small.save_pretrained(chosen.output)
+    _print_smaller(chosen, f"{rows[0]:,} rows of the vocabulary became {rows[1]:,}", {"rows": rows})
+
+
+def _quantize(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.llm_folder import copy_about
+    from llmrec.recommenders.quantization import quantize_folder
+
+    copy_about(chosen.model, chosen.output)
+    quantize_folder(chosen.model, chosen.output, chosen.kind)
+    _print_smaller(chosen, chosen.kind, {"kind": chosen.kind})
+
+
+def _print_smaller(chosen: argparse.Namespace, text: str, what: dict[str, Any]) -> None:
+    """What became of a folder, with the bytes of its weights before and after."""
+    folders = (chosen.model, chosen.output)
+    weights = [sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in folders]
+    megabytes = " and now ".join(f"{size / 1e6:,.1f}" for size in weights)
+    found = {"folder": str(chosen.output), **what, "bytes": weights}
+    cli_recommend.print_json(found) if chosen.json else print(f"{chosen.output}: {text}; {megabytes} MB of weights")
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:

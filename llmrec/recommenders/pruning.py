@@ -8,7 +8,6 @@ the recommendations are the same, score for score; a text that no prompt held be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 
-from llmrec import artifact
 from llmrec.errors import ArtifactError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.pruned_tokenizer import prune_tokenizer
@@ -41,20 +39,6 @@ def pruned(recommender: LLMRecommender) -> LLMRecommender:
     task, kept = pruned_task(recommender.task)
     keep_rows(recommender.model, kept)
     return LLMRecommender(recommender.model, task, recommender.decoding)
-
-
-def save_beside(recommender: LLMRecommender, source: Path, target: Path) -> None:
-    """Save with what else a finished model folder holds: its recipe, its figures, its card.
-
-    Raises:
-        ArtifactError: both are the same folder.
-    """
-    if target.resolve() == source.resolve():
-        raise ArtifactError(f"{target} is the folder that was read. Name another for the pruned model.")
-    recommender.save_pretrained(target)
-    for name in (artifact.RECIPE, artifact.EVALUATION, artifact.CARD):
-        if (source / name).is_file():
-            artifact.write_text(target / name, (source / name).read_text())
 
 
 def pruned_task(task: NextItemTask) -> tuple[NextItemTask, NDArray[np.int64]]:
