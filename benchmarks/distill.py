@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,11 +26,13 @@ from common import report
 from transformers import TrainerCallback
 
 from llmrec.data.split import Split
+from llmrec.evaluation.protocol import evaluate
 from llmrec.pipeline.distill import read_teacher
 from llmrec.pipeline.run import run
 from llmrec.recipe import DistillRecipe, distill_recipe, load_recipe
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.recommenders.pruning import pruned
+from llmrec.recommenders.quantization import Kind, quantize_folder
 from llmrec.trainers.distill import Distill
 from llmrec.trainers.sft import SFT
 
@@ -145,13 +148,35 @@ def pruning(teacher: Path, split: Split, users: int) -> dict[str, Any]:
         for name, each in (("whole", whole), ("small", small)):
             each.save_pretrained(Path(folder, name))
             sizes.append(sum(path.stat().st_size for path in Path(folder, name).rglob("*") if path.is_file()))
-    same = (before.rows == after.rows).all(1)
+    same, real = (before.rows == after.rows).all(1), before.rows >= 0
     return {
         "equal_lists": int(same.sum()),
         "lists": len(same),
-        "largest_difference_of_scores": float(np.abs(before.scores - after.scores).max()),
+        "largest_difference_of_scores": float(np.abs(before.scores - after.scores)[real].max()),
         "megabytes": [round(size / 1e6, 1) for size in sizes],
     }
+
+
+def eight_bits(student: Path, split: Split, users: int, rounds: int) -> dict[str, Any]:
+    """Quality, speed and bytes of the student's quantized folders beside its own; nothing where torchao is missing."""
+    if importlib.util.find_spec("torchao") is None:
+        return {}
+    questions = split.test.sample(users, 2)
+    with tempfile.TemporaryDirectory() as name:
+        folders = {"float32": student}
+        for kind in get_args(Kind):
+            folders[kind] = Path(name, kind)
+            quantize_folder(student, folders[kind], kind)
+        models = {kind: LLMRecommender.from_pretrained(folder) for kind, folder in folders.items()}
+        speeds = users_per_second(models, split, users, rounds)
+        return {
+            kind: {
+                METRIC: round(evaluate(model, questions, (10,), progress=False).metrics[METRIC], 4),
+                "users_per_second": round(speeds[kind], 1),
+                "megabytes": round(sum(path.stat().st_size for path in folders[kind].glob("*.safetensors")) / 1e6, 1),
+            }
+            for kind, model in models.items()
+        }
 
 
 def main() -> None:
@@ -184,6 +209,7 @@ def main() -> None:
         "users_per_second": {name: round(value, 1) for name, value in users.items()},
         "tokens_per_second": tokens,
         "pruning": pruning(teacher, split, arguments.users),
+        "eight_bits": eight_bits(recipe.output / recipe.name, split, arguments.users, arguments.rounds),
         "layers": {"teacher": len(loaded.model.get_decoder().layers), "student": arguments.student_layers},
         "seeds": arguments.seeds,
     }

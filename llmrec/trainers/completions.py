@@ -184,8 +184,10 @@ def _scores(
     """
     head = model.get_output_embeddings()
     if over == "vocab":
-        return _of_logits(finish_logits(model, functional.linear(hidden, head.weight, _bias(head)).float()), targets)
-    rows, bias = item_head_rows(model, items), _bias(head)
+        return _of_logits(
+            finish_logits(model, functional.linear(hidden, head.weight, head_bias(head)).float()), targets
+        )
+    rows, bias = item_head_rows(model, items), head_bias(head)
     places = items.places(hidden.device)[targets]
     parts, order = [], []
     for book, start in enumerate(items.book_starts.tolist()):
@@ -211,7 +213,8 @@ def _of_logits(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     return {"log_probs": log_probs.gather(-1, targets[:, None]).squeeze(-1), **others}
 
 
-def _bias(head: Any) -> Tensor | None:
+def head_bias(head: Any) -> Tensor | None:
+    """The bias of a language model's head, also inside PEFT's wrapper."""
     holder = head.token_adapter.base_layer if hasattr(head, "token_adapter") else head  # PEFT's wrapper hides it
     bias: Tensor | None = getattr(holder, "bias", None)
     return bias

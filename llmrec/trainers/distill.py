@@ -47,7 +47,7 @@ class Distill(TrainerSettings):
 
     Args:
         student: which model learns. losses: from what. lists: of the teacher, for `losses.ranking`.
-        blocks: parts of equally many layers whose ends are compared; the student's layers when None.
+        blocks: parts of equally many layers whose ends are compared; as many as the smaller model has layers when None.
         keep_states: keep the teacher's states on the disk, as far as they fit, instead of running it in every epoch.
         packing, dropout, label_smoothing: as in `SFT`.
     """
@@ -106,11 +106,13 @@ class Distill(TrainerSettings):
                 "sft, init: keep), then distil."
             )
         check_model(whole)
+        home = whole.device
         model, task = self.student.make(whole, teacher.task, seed)
         depth, own_depth = (len(each.get_decoder().layers) for each in (whole, model))
-        blocks = (self.blocks or own_depth) if self.losses.need_blocks else 1
-        if blocks > own_depth:
-            raise RecipeError(f"{self.where}.blocks is {blocks}; the student has {own_depth} layers.")
+        most = min(depth, own_depth)
+        blocks = (self.blocks or most) if self.losses.need_blocks else 1
+        if blocks > most:
+            raise RecipeError(f"{self.where}.blocks is {blocks}; the smaller model has {most} layers.")
         sizes = {"teacher": whole.num_parameters(), "student": model.num_parameters()}
         asked = None
         if self.losses.need_states:
@@ -140,6 +142,7 @@ class Distill(TrainerSettings):
         )
         with dropout(trainer.bare_model, self.dropout):
             result = trainer.train(resume_from_checkpoint=last_checkpoint(output))
+        whole.to(home)
         recommender, log = trainer.finished(result)
         return recommender, {"parameters": sizes, **log}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -17,6 +17,7 @@ from llmrec.engines.head import finish_logits
 from llmrec.errors import RecipeError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import Trie
+from llmrec.trainers.completions import head_bias
 from llmrec.trainers.item_rows import item_head_rows
 from llmrec.trainers.losses.block_features import block_feature_loss
 from llmrec.trainers.losses.multi_level import multi_level_loss
@@ -24,11 +25,10 @@ from llmrec.trainers.losses.ranking import ranking_loss
 from llmrec.trainers.losses.trie_kl import trie_kl_loss
 from llmrec.trainers.teacher import Teacher
 
+NAMES = ("labels", "trie_kl", "block_features", "multi_level", "ranking")
+
 PROJECTIONS = "distillation_projections"
 """The attribute of a student that holds matrices to the teacher's width while it trains."""
-
-
-NAMES = ("labels", "trie_kl", "block_features", "multi_level", "ranking")
 
 
 class Losses(Component):
@@ -51,6 +51,12 @@ class Losses(Component):
     norm_weight: float = Field(0.1, ge=0)
     multi_level: float = Field(0.0, ge=0)
     ranking: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if not self.wanted:
+            raise ValueError(f"all weights are 0, so nothing would be learned; give one of {', '.join(NAMES)} a weight")
+        return self
 
     @property
     def wanted(self) -> list[str]:
@@ -100,15 +106,17 @@ class Objective:
         sums = {name: states.new_zeros((), dtype=torch.float32) for name in self.names}
         last = functional.dropout(states[:, -1], self.dropout, model.training)
         rows, places = item_head_rows(model, self.items), self.items.places(states.device)[targets]
+        offsets = head_bias(model.get_output_embeddings())
         books = torch.from_numpy(self.items.book_of_level).to(states.device)[self.trie.depths(nodes)]
         for book, start in enumerate(self.items.book_starts.tolist()):
             at = torch.nonzero(books == book).squeeze(1)
             if not len(at):
                 continue
             of_book, codes = rows[start : start + len(self.items.codebooks[book])], places[at] - start
+            bias = None if offsets is None else offsets[self.items.rows_of(book)]
 
-            def logits_of(vectors: Tensor, of_book: Tensor = of_book) -> Tensor:
-                return finish_logits(model, functional.linear(vectors, of_book.to(vectors.dtype)).float())
+            def logits_of(vectors: Tensor, weight: Tensor = of_book, bias: Tensor | None = bias) -> Tensor:
+                return finish_logits(model, functional.linear(vectors, weight.to(vectors.dtype), bias).float())
 
             found = logits_of(last[at])
             if "labels" in sums:

@@ -53,7 +53,7 @@ class Student(Component):
         if self.prune_vocabulary:
             task, rows = pruned_task(task)
             keep_rows(student, rows)
-        return student, task
+        return student.requires_grad_(True), task  # those of a teacher are frozen
 
     def _kept(self, depth: int) -> list[int]:
         layers = depth if self.layers is None else self.layers

@@ -71,6 +71,15 @@ def test_the_teacher_stays_as_it_is(teacher: LLMRecommender, tmp_path: Path) -> 
     assert (teacher.recommend([[3]], 5).rows == answers.rows).all()
 
 
+def test_every_layer_learns_also_from_a_teacher_that_has_taught_before(teacher: LLMRecommender, tmp_path: Path) -> None:
+    for turn in range(2):
+        student, _ = distil(teacher, tmp_path / str(turn), student={"layers": 2})
+        layers = zip(student.model.get_decoder().layers, teacher.model.get_decoder().layers, strict=False)
+        for own, theirs in layers:
+            assert not torch.equal(own.mlp.up_proj.weight, theirs.mlp.up_proj.weight)
+            assert not torch.equal(own.self_attn.q_proj.weight, theirs.self_attn.q_proj.weight)
+
+
 def test_kept_states_and_a_teacher_beside_give_the_same_student(teacher: LLMRecommender, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"student": {"layers": 1}, "losses": {"block_features": 0.5}, "blocks": 1}
     students = [
@@ -169,7 +178,9 @@ def test_a_killed_run_continues_to_the_same_weights(teacher: LLMRecommender, tmp
 def test_settings_that_cannot_be(teacher: LLMRecommender, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"student\.layers is 5; this model has 1 to 4"):
         distil(teacher, tmp_path, student={"layers": 5})
-    with pytest.raises(RecipeError, match="blocks is 3; the student has 2"):
+    with pytest.raises(RecipeError, match="blocks is 3; the smaller model has 2"):
         distil(teacher, tmp_path, student={"layers": 2}, blocks=3, losses={"block_features": 1})
+    with pytest.raises(RecipeError, match="nothing would be learned"):
+        Distill.parse({"losses": {"labels": 0, "trie_kl": 0}}, "distill")
     with pytest.raises(RecipeError, match="Did you mean 'trie_kl'"):
         Distill.parse({"losses": {"trie_k": 1}}, "distill")
