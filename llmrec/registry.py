@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from llmrec.errors import RecipeError, did_you_mean
 
-Kind = Literal["source", "encoder", "index", "negatives", "trainer", "recommender"]
+Kind = Literal["source", "encoder", "index", "negatives", "reward", "trainer", "recommender"]
 
 REGISTRY: dict[Kind, dict[str, str]] = {
     "source": {
@@ -43,6 +43,9 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "beams": "llmrec.tasks.negatives.beams:Beams",
         "exposures": "llmrec.tasks.negatives.exposures:Exposures",
         "ratings": "llmrec.tasks.negatives.ratings:Ratings",
+    },
+    "reward": {
+        "next_item": "llmrec.trainers.rewards.next_item:NextItem",
     },
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
