@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -149,14 +150,25 @@ def load_model(
 
 def keep_first_layers(model: PreTrainedModel, layers: int) -> None:
     """Cut a decoder-only model, in place, to its first blocks; the final norm and the embeddings stay."""
-    decoder = model.get_decoder()
-    depth = len(decoder.layers)
+    depth = len(model.get_decoder().layers)
     if not 1 <= layers <= depth:
         raise ArtifactError(f"model.layers is {layers}; this model has 1 to {depth}.")
-    decoder.layers = decoder.layers[:layers]
-    model.config.num_hidden_layers = layers
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[:layers]
+    keep_layers(model, range(layers))
+
+
+def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Cut a decoder-only model, in place, to some of its blocks, ascending; the final norm and the embeddings stay."""
+    from torch.nn import ModuleList
+
+    decoder, config = model.get_decoder(), model.config.get_text_config(decoder=True)
+    decoder.layers = ModuleList(decoder.layers[number] for number in kept)
+    for place, layer in enumerate(decoder.layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):  # which part of a key-value cache is its own
+                module.layer_idx = place
+    config.num_hidden_layers = len(decoder.layers)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[number] for number in kept]
 
 
 def drops_soft_cap(model: PreTrainedModel) -> bool:

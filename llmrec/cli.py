@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_index, cli_recommend, cli_serve
+from llmrec import artifact, assets, cli_distill, cli_index, cli_recommend, cli_serve
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
@@ -75,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     staged("train", "train", "only up to the trained model")
 
+    text = "teach a small model what a finished one knows; see docs/distillation.md"
+    distill = verb("distill", _distill, text)
+    distill.set_defaults(last="evaluate")
+    distill.add_argument("teacher", type=Path, help="a model folder made by llmrec run")
+    distill.add_argument("overrides", nargs="*", help="dotted.key=value, such as distill.student.layers=1", default=[])
+    distill.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    cli_distill.add_study(distill)
+
     demo = verb("demo", _demo, "train on MovieLens-100K in minutes and show one user's recommendations")
     demo.add_argument("overrides", nargs="*", help="dotted.key=value for recipes/demo.yaml", default=[])
 
@@ -82,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("model", type=Path)
     add.add_argument("items", type=Path, help="a table of the new items alone: .parquet or .csv")
     add.add_argument("output", type=Path, help="the new model folder")
+
+    prune = verb("prune", _prune, "drop the words of a model folder that its prompts never hold")
+    prune.add_argument("model", type=Path)
+    prune.add_argument("output", type=Path, help="the new model folder, which recommends the same")
+
+    quantize = verb("quantize", _quantize, "store the weights of a model folder in eight bits, by torchao")
+    quantize.add_argument("model", type=Path)
+    quantize.add_argument("output", type=Path, help="the new model folder")
+    text = "int8: weights alone (default); int8_dynamic: activations too, which is faster on some machines"
+    quantize.add_argument("--kind", choices=["int8", "int8_dynamic"], default="int8", help=text)
 
     text = "recommend with a finished model folder"
     cli_recommend.add_arguments(verb("recommend", cli_recommend.recommend, text))
@@ -111,10 +129,24 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from llmrec.pipeline.run import build_stages, plan
+    from llmrec.pipeline.run import plan
     from llmrec.recipe import load_recipe
 
-    planned = plan(load_recipe(chosen.recipe, chosen.overrides))
+    _carry_out(plan(load_recipe(chosen.recipe, chosen.overrides)), chosen)
+
+
+def _distill(chosen: argparse.Namespace) -> None:
+    from llmrec.pipeline.run import plan
+    from llmrec.recipe import distill_recipe
+
+    recipe = distill_recipe(chosen.teacher, chosen.overrides)
+    cli_distill.study(recipe, chosen) if chosen.study else _carry_out(plan(recipe), chosen)
+
+
+def _carry_out(planned: Plan, chosen: argparse.Namespace) -> None:
+    """Print the plan, or build its stages up to the one that is wanted."""
+    from llmrec.pipeline.run import build_stages
+
     wanted = planned.up_to(chosen.last)
     if chosen.dry_run:
         rows = [{"stage": s.title, "key": s.key, "cached": planned.cache.has(s)} for s in wanted]
@@ -145,6 +177,10 @@ def _finish(planned: Plan) -> dict[str, Any]:
     if "best_stage" in summary:
         valid = ", ".join(f"{name} {found['valid']['ndcg@10']:.4f}" for name, found in summary["stages"].items())
         print(f"\nkept: {summary['best_stage']}, the best NDCG@10 on validation ({valid})")
+    if "distillation" in summary:
+        found = summary["distillation"]
+        kept = ", ".join(f"{share:.1%} of its {name}" for name, share in found["kept"].items() if share is not None)
+        print(f"\nstudent: {found['ratio']:.1%} of the parameters of {found['teacher']}; {kept}")
     print(f"\nmodel folder: {summary['folder']}")
     return summary
 
@@ -185,13 +221,45 @@ def _add(chosen: argparse.Namespace) -> None:
     )
 
 
+def _prune(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.recommenders.llm_folder import copy_about
+    from llmrec.recommenders.pruning import pruned
+
+    recommender = LLMRecommender.from_pretrained(chosen.model)
+    before = len(recommender.task.items.tokenizer)
+    small = pruned(recommender)
+    rows = [before, len(small.task.items.tokenizer)]
+    copy_about(chosen.model, chosen.output)
+    small.save_pretrained(chosen.output)
+    _print_smaller(chosen, f"{rows[0]:,} rows of the vocabulary became {rows[1]:,}", {"rows": rows})
+
+
+def _quantize(chosen: argparse.Namespace) -> None:
+    from llmrec.recommenders.llm_folder import copy_about
+    from llmrec.recommenders.quantization import quantize_folder
+
+    copy_about(chosen.model, chosen.output)
+    quantize_folder(chosen.model, chosen.output, chosen.kind)
+    _print_smaller(chosen, chosen.kind, {"kind": chosen.kind})
+
+
+def _print_smaller(chosen: argparse.Namespace, text: str, what: dict[str, Any]) -> None:
+    """What became of a folder, with the bytes of its weights before and after."""
+    folders = (chosen.model, chosen.output)
+    weights = [sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in folders]
+    megabytes = " and now ".join(f"{size / 1e6:,.1f}" for size in weights)
+    found = {"folder": str(chosen.output), **what, "bytes": weights}
+    cli_recommend.print_json(found) if chosen.json else print(f"{chosen.output}: {text}; {megabytes} MB of weights")
+
+
 def _evaluate(chosen: argparse.Namespace) -> None:
     import torch
 
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
     from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import Recipe, load_recipe
+    from llmrec.recipe import DistillRecipe, Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
@@ -199,7 +267,11 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)
     recommender = Recommender.from_pretrained(chosen.model)
-    if isinstance(planned.recipe, Recipe) and isinstance(recommender, LLMRecommender) and recommender.model is not None:
+    if (
+        isinstance(planned.recipe, Recipe | DistillRecipe)
+        and isinstance(recommender, LLMRecommender)
+        and recommender.model is not None
+    ):
         recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
@@ -238,14 +310,14 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
     import torch
 
     from llmrec.pipeline.run import check
-    from llmrec.recipe import Recipe, load_recipe
+    from llmrec.recipe import load_recipe
 
     failed = {}
     for name in names:
         try:
             recipe = load_recipe(name)
-            if isinstance(recipe, Recipe) and not torch.cuda.is_available():
-                recipe = load_recipe(name, ["train.args.use_cpu=true"])
+            if not torch.cuda.is_available() and recipe.trained_under is not None:
+                recipe = load_recipe(name, [f"{recipe.trained_under}.args.use_cpu=true"])
             check(recipe)
         except LlmrecError as error:
             failed[name] = str(error)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from llmrec import assets
+from llmrec import artifact, assets
 from llmrec.component import Component
 from llmrec.errors import RecipeError
 
@@ -100,6 +100,11 @@ class AnyRecipe(Component):
         """The registered name of the recommender that comes out."""
         raise NotImplementedError
 
+    @property
+    def trained_under(self) -> str | None:
+        """The key whose `args` are those of TRL; None where TRL has no part."""
+        return None
+
     def to_yaml(self) -> str:
         """The resolved recipe, as saved beside a model."""
         return yaml.dump(self.settings(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -141,6 +146,34 @@ class Recipe(AnyRecipe):
         """A language model."""
         return "llm"
 
+    @property
+    def trained_under(self) -> str:
+        """The key `train`."""
+        return "train"
+
+
+class DistillRecipe(AnyRecipe):
+    """A run that teaches a small model what a finished one knows: `teacher: FOLDER` in place of index, model and task.
+
+    Args:
+        teacher: a model folder made by llmrec. distill: settings of `llmrec.trainers.distill.Distill`.
+        decoding: as in `Recipe`; what it does not say is as the teacher has it.
+    """
+
+    teacher: Path
+    distill: Settings
+    decoding: Settings = {}
+
+    @property
+    def makes(self) -> str:
+        """A language model."""
+        return "llm"
+
+    @property
+    def trained_under(self) -> str:
+        """The key `distill`."""
+        return "distill"
+
 
 class BaselineRecipe(AnyRecipe):
     """A run that fits another recommender: `recommender: {kind: sasrec, ...}` in place of index, model and training."""
@@ -153,8 +186,10 @@ class BaselineRecipe(AnyRecipe):
         return str(self.recommender.get("kind"))
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe | BaselineRecipe:
-    """Read a recipe, follow `extends`, apply overrides, check. One with a `recommender` is that of a baseline.
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe | DistillRecipe | BaselineRecipe:
+    """Read a recipe, follow `extends`, apply overrides, check.
+
+    One with a `recommender` is that of a baseline, one with a `teacher` that of a distillation.
 
     Args:
         name: a YAML file, or the name of a shipped recipe (`demo`, `sft/office_smollm2_cpu`).
@@ -166,7 +201,36 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe | Bas
     settings = _read(find_recipe(name))
     for override in overrides:
         _override(settings, override)
-    return BaselineRecipe.parse(settings) if "recommender" in settings else Recipe.parse(settings)
+    if "recommender" in settings:
+        return BaselineRecipe.parse(settings)
+    return DistillRecipe.parse(settings) if "teacher" in settings else Recipe.parse(settings)
+
+
+def distill_recipe(teacher: Path, overrides: Sequence[str] = ()) -> DistillRecipe:
+    """The shipped settings of a distillation, on the data, the questions and the hardware of the teacher's own recipe.
+
+    Args:
+        teacher: a model folder made by `llmrec run`. overrides: as for `load_recipe`.
+
+    Raises:
+        RecipeError: the folder has no recipe, or an override cannot be used.
+    """
+    if not (teacher / artifact.RECIPE).is_file():
+        raise RecipeError(
+            f"{teacher / artifact.RECIPE} is missing, and it would say what data the teacher knows. Give a folder made "
+            "by 'llmrec run', or write a recipe with 'teacher:' and 'data:' (see recipes/distill)."
+        )
+    own = _read(teacher / artifact.RECIPE)
+    shared: Settings = {
+        key: own[key] for key in ("seed", "output", "data", "split", "evaluation", "decoding") if key in own
+    }
+    theirs = (own.get("train") or own.get("distill") or {}).get("args", {})
+    hardware = {key: theirs[key] for key in ("use_cpu", "bf16", "fp16") if key in theirs}
+    named = {"name": f"{teacher.resolve().name}_student", "teacher": str(teacher), "distill": {"args": hardware}}
+    settings = _merge(_read(find_recipe("distill/base")), {**shared, **named})
+    for override in overrides:
+        _override(settings, override)
+    return DistillRecipe.parse(settings)
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -30,7 +30,7 @@ from worlds import make_tiny_model, make_tiny_tokenizer
 
 from llmrec.cli import _parser, main
 from llmrec.pipeline.run import check
-from llmrec.recipe import BaselineRecipe, Recipe, load_recipe
+from llmrec.recipe import BaselineRecipe, DistillRecipe, Recipe, load_recipe
 from llmrec.registry import REGISTRY
 from llmrec.serving import server
 from llmrec.serving.app import create_app
@@ -75,7 +75,7 @@ def blocks_of(name: str) -> Iterator[Block]:
 
 
 BLOCKS = [block for name in NAMES for block in blocks_of(name)]
-RECIPE_KEYS = {"extends", *Recipe.model_fields, *BaselineRecipe.model_fields}
+RECIPE_KEYS = {"extends", *Recipe.model_fields, *DistillRecipe.model_fields, *BaselineRecipe.model_fields}
 RECIPES = [b for b in BLOCKS if b.language == "yaml" and RECIPE_KEYS & set(yaml.safe_load(b.text))]
 
 

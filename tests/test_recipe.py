@@ -22,7 +22,7 @@ index: {kind: rqkmeans, levels: [4, 4], encoder: {kind: tfidf}}
 model: {name: some/model}
 train: {kind: sft, args: {use_cpu: true, bf16: false}}
 """
-PARTS = {"sft/base.yaml", "baselines/base.yaml"}  # shared by others, no run by itself
+PARTS = {"sft/base.yaml", "baselines/base.yaml", "distill/base.yaml"}  # shared by others, no run by itself
 RUNS = [name for name in assets.names("recipes") if name.endswith(".yaml") and name not in PARTS]
 
 
@@ -50,7 +50,7 @@ def test_what_is_not_said_has_its_default(recipe: Path) -> None:
 def test_a_shipped_recipe_can_be_used(name: str, tmp_path: Path) -> None:
     read = load_recipe(name)
     overrides = [f"data.root={tmp_path}"] if read.data["kind"] == "table" else []
-    overrides += ["train.args.use_cpu=true"] if isinstance(read, Recipe) else []
+    overrides += [] if read.trained_under is None else [f"{read.trained_under}.args.use_cpu=true"]
     read = load_recipe(name, overrides)
     check(read)
     assert Path(name).stem == read.name  # its folder is found by the recipe's name

@@ -18,6 +18,15 @@ MOST_BARS = 150
 """Bars of a chart of code use; a larger level is drawn with several codes a bar."""
 
 
+STYLE = (
+    "svg { background: #fff; font-family: sans-serif } .first { fill: #2f6fde } .second { fill: #d9772b } "
+    ".chance { fill: #b4bcc9 } polyline { fill: none !important; stroke-width: 2 } polyline.first { stroke: #2f6fde } "
+    "polyline.second { stroke: #d9772b } polyline.chance { stroke: #b4bcc9 } .grid { stroke: #e3e6eb } "
+    ".tick { fill: #5b6472; font-size: 12px }"
+)
+"""Of a chart that stands outside of the page."""
+
+
 class Series(NamedTuple):
     """One colour of a chart.
 
@@ -123,6 +132,22 @@ def line_chart(x: Sequence[float], series: Sequence[Series], title: str, x_name:
         )
         parts.append(f'<polyline class="{one.style}" points="{points}"/>')
     return _closed(parts, series)
+
+
+def standalone(chart: str, series: Sequence[Series]) -> str:
+    """A chart as a file of its own, with its colours and a legend inside.
+
+    Args:
+        chart: what `line_chart` gave. series: its lines.
+    """
+    drawing = chart.partition("</svg>")[0].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    head, _, rest = drawing.partition(">")
+    legend = "".join(
+        f'<rect class="{one.style}" x="{LEFT + 8 + 190 * place}" y="4" width="10" height="10"/>'
+        + _text("tick", LEFT + 24 + 190 * place, 13, one.name, "start")
+        for place, one in enumerate(series)
+    )
+    return f"{head}><style>{STYLE}</style>{rest}{legend}</svg>\n"
 
 
 def round_numbers(low: float, high: float, wanted: int = 5) -> list[float]:

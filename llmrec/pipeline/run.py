@@ -1,6 +1,7 @@
 """From a recipe to a model folder: data -> index -> train (-> align ...) -> evaluate -> folder with its card.
 
-The recipe of a baseline needs no index: `llmrec.pipeline.baseline` plans its training, all else is the same.
+The recipe of a baseline needs no index, and that of a distillation begins with a finished model folder:
+`llmrec.pipeline.baseline` and `llmrec.pipeline.distill` plan their training, all else is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from llmrec.errors import RecipeError
 from llmrec.pipeline import stages
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.pipeline.plan import ALIGN, TRAIN, Plan
-from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
+from llmrec.recipe import AnyRecipe, BaselineRecipe, DistillRecipe, Recipe
 from llmrec.registry import build, resolve
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ def plan(recipe: AnyRecipe) -> Plan:
         from llmrec.pipeline.baseline import plan_baseline
 
         return plan_baseline(recipe)
+    if isinstance(recipe, DistillRecipe):
+        from llmrec.pipeline.distill import plan_distill
+
+        return plan_distill(recipe)
     assert isinstance(recipe, Recipe)
     return _plan_language_model(recipe)
 
@@ -133,6 +138,10 @@ def check(recipe: AnyRecipe) -> None:
         from llmrec.pipeline.baseline import check_baseline
 
         check_baseline(recipe)
+    elif isinstance(recipe, DistillRecipe):
+        from llmrec.pipeline.distill import check_distill
+
+        check_distill(recipe)
     elif isinstance(recipe, Recipe):
         check_language_model(recipe)
 
@@ -222,6 +231,8 @@ def finish(planned: Plan) -> dict[str, Any]:
         "train_seconds": planned.cache.record(planned.train)["seconds"],
         "protocol": figures["test"]["protocol"],
     }
+    if "distillation" in figures:
+        summary["distillation"] = figures["distillation"]
     if "stages" in figures:
         summary["best_stage"] = figures["best_stage"]
         summary["stages"] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def train(
     items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
     task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
     recommender, log = trainer.train(*_arguments(recipe, model, task, split, work, decoding))
-    _save(recommender, log, target)
+    save(recommender, log, target)
 
 
 def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Decoding, target: Path, work: Path) -> None:
@@ -50,7 +51,7 @@ def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Deco
     split = splits.cut(store.load(data)[1], recipe.split)
     start = LLMRecommender.from_pretrained(before / "model")
     recommender, log = trainer.train(*_arguments(recipe, start.model, start.task, split, work, decoding))
-    _save(recommender, log, target)
+    save(recommender, log, target)
 
 
 def _arguments(
@@ -60,19 +61,26 @@ def _arguments(
     return model, task, split.train, split.valid, work, recipe.seed, decoding, exclude_seen
 
 
-def _save(recommender: LLMRecommender, log: dict[str, Any], target: Path) -> None:
+def save(recommender: LLMRecommender, log: dict[str, Any], target: Path) -> None:
+    """Write what a stage that trains leaves: `target/model` and `target/training.json`."""
     recommender.save_pretrained(target / "model")
     artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
 
 
-def evaluate(recipe: AnyRecipe, data: Path, models: dict[str, Path], target: Path) -> None:
+def evaluate(
+    recipe: AnyRecipe,
+    data: Path,
+    models: dict[str, Path],
+    target: Path,
+    beside: Mapping[str, Callable[[], Recommender]] | None = None,
+) -> None:
     """Measure the baselines and every model on the test questions: `target/eval.json`, `target/seconds.json`.
 
     Of several models, the one with the best `GUARD` on the validation questions is `best_stage`; of equal ones the
     earlier. The test questions have no part in that.
 
     Args:
-        models: stage name -> the stage's folder, in their order.
+        models: stage name -> the stage's folder, in their order. beside: further recommenders to print beside it.
     """
     catalog, interactions = store.load(data)
     split = splits.cut(interactions, recipe.split)
@@ -93,10 +101,12 @@ def evaluate(recipe: AnyRecipe, data: Path, models: dict[str, Path], target: Pat
         if name == recipe.makes:
             continue
         found[name] = measured(name, resolve("recommender", name)().fit(split.train, catalog), test, ks)
+    for name, other in (beside or {}).items():
+        found[name] = measured(name, other(), test, ks)
     valid = split.valid.sample(recipe.evaluation.users, recipe.seed)
     stages: dict[str, dict[str, Any]] = {}
     for name, folder in models.items():
-        model = _load(folder, recipe)
+        model = load(folder / "model", recipe)
         stages[name] = {"test": measured(f"{recipe.makes} ({name})", model, test, ks)}
         if len(models) > 1:
             stages[name]["valid"] = measured(f"valid ({name})", model, valid, tuple(sorted({*ks, 10})))
@@ -121,10 +131,11 @@ def _best(stages: dict[str, dict[str, Any]]) -> str:
     return best
 
 
-def _load(folder: Path, recipe: AnyRecipe) -> Recommender:
+def load(folder: Path, recipe: AnyRecipe) -> Recommender:
+    """A saved model, in the arithmetic that the recipe wants for its evaluation."""
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import LLMRecommender
 
-    if isinstance(recipe, Recipe):
-        return LLMRecommender.from_pretrained(folder / "model", dtype=recipe.evaluation.precision)
-    return Recommender.from_pretrained(folder / "model")
+    if recipe.makes == LLMRecommender.kind:
+        return LLMRecommender.from_pretrained(folder, dtype=recipe.evaluation.precision)
+    return Recommender.from_pretrained(folder)

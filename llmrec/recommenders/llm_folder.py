@@ -111,8 +111,33 @@ def read_weights(folder: Path, dtype: str, device: str | None) -> PreTrainedMode
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
+def read_quantized(folder: Path, configuration: Any) -> PreTrainedModel:
+    """The weights of a folder, quantized while they are read.
+
+    Args:
+        configuration: one of transformers, such as `TorchAoConfig`.
+    """
+    load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype="auto", use_safetensors=True)
+    return _complete(folder, partial(load, quantization_config=configuration))
+
+
+def copy_about(source: Path, target: Path) -> None:
+    """Take over what is said about a model folder: its recipe, its figures, its card.
+
+    Raises:
+        ArtifactError: both are the same folder.
+    """
+    if target.resolve() == source.resolve():
+        raise ArtifactError(f"{target} is the folder that was read. Name another for the result.")
+    for name in (artifact.RECIPE, artifact.EVALUATION, artifact.CARD):
+        if (source / name).is_file():
+            artifact.write_text(target / name, (source / name).read_text())
+
+
 def _complete(folder: Path, read: Callable[[], T]) -> T:
     try:
         return read()
+    except ImportError as error:  # of a quantized folder
+        raise ArtifactError(f"{folder} needs a package that is not installed: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{folder} is not a complete model folder ({error}). Save or download it again.") from error

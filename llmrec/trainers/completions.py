@@ -33,6 +33,7 @@ from llmrec.trainers.item_rows import item_head_rows
 from llmrec.trainers.samples import IGNORED
 
 Over = Literal["level", "vocab"]
+OfLogits = Callable[[Tensor, Tensor], dict[str, Tensor]]
 PROMPT, PADDING = 0, -1  # numbers of the branches; the others count from 1
 
 
@@ -181,12 +182,37 @@ def add_completion_scores(
             attention_mask=added(tree_mask(branches, seen), self.dtype),
             use_cache=False,
         ).last_hidden_state  # (B, T, D)
-        real = targets != IGNORED
-        found = _scores(self, items, over, hidden.flatten(0, 1)[states[real]], targets[real], of_logits)
-        empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
-        return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
+        return completion_scores(self, items, over, hidden, states, targets, of_logits)
 
     model.forward = types.MethodType(forward, model)
+
+
+def completion_scores(
+    model: PreTrainedModel,
+    items: ItemTokenizer,
+    over: Over,
+    hidden: Tensor,
+    states: Tensor,
+    targets: Tensor,
+    of_logits: OfLogits | None = None,
+) -> CompletionScores:
+    """What the last states of a batch of `pack` say of the items.
+
+    Args:
+        hidden: `(B, T, D)`. states, targets: of `pack`. of_logits: the fields from logits and their targets; at
+            temperature 1 when None.
+    """
+    real = targets != IGNORED
+    found = _scores(
+        model,
+        items,
+        over,
+        hidden.flatten(0, 1)[states[real]],
+        targets[real],
+        of_logits or partial(_of_logits, temperature=1.0, train_entropy=False),
+    )
+    empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
+    return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
 
 
 def _scores(
@@ -195,7 +221,7 @@ def _scores(
     over: Over,
     hidden: Tensor,
     targets: Tensor,
-    of_logits: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    of_logits: OfLogits,
 ) -> dict[str, Tensor]:
     """Of `n` tokens: the fields of `CompletionScores`, `(n,)` each.
 

@@ -26,16 +26,22 @@ def training_samples(
         task: renders. train: train rows only. packing: one sample a user instead of one a target.
         lists: what else is learned, one sample each.
     """
-    for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
-        if packing:
-            yield from task.packed(history)
-        else:
-            yield from (task.single(history[:position], int(history[position])) for position in range(len(history)))
+    for of_user in samples_by_user(task, train, packing):
+        yield from of_user
     if lists is not None:
         for history, items in tqdm(
             zip(lists.histories, lists.observed, strict=True), desc="render", unit="list", total=len(lists), leave=False
         ):
             yield task.listed(history, items)
+
+
+def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[list[Sample]]:
+    """The samples of each user, without lists; of packed ones the first ends with the user's last item."""
+    for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
+        if packing:
+            yield list(task.packed(history))
+        else:
+            yield [task.single(history[:position], int(history[position])) for position in range(len(history))]
 
 
 def training_dataset(task: NextItemTask, train: Interactions, packing: bool, lists: NextLists | None = None) -> Dataset:

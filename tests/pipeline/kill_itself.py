@@ -24,6 +24,7 @@ import llmrec.trainers.sft
 from llmrec import artifact, cli
 from llmrec.evaluation import protocol
 from llmrec.trainers.callbacks import ProgressBar
+from llmrec.trainers.teacher import Teacher
 
 
 def die() -> None:
@@ -91,6 +92,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "train: in the model folder": lambda: patch(
         pq, "write_table", lambda table, path: "train-" in str(path) and Path(path).name == "catalog.parquet"
     ),
+    "distill: while the teacher is asked": lambda: patch(Teacher, "states", lambda *_: True, after=True),
     "align: before the first checkpoint": lambda: patch(ProgressBar, "on_step_end", in_alignment(2)),
     "align: after the first checkpoint": lambda: patch(ProgressBar, "on_step_end", in_alignment(6)),
     "align: in a checkpoint": lambda: patch(
@@ -126,5 +128,6 @@ def attempt(point: str, recipe: str) -> int:
 
 if __name__ == "__main__":
     recipe, *points = sys.argv[1:]
-    without = [point for point in POINTS if not point.startswith("align")]  # the others need a recipe that aligns
+    others = ("align", "distill")  # need another recipe
+    without = [point for point in POINTS if not point.startswith(others)]
     print(json.dumps({point: attempt(point, recipe) for point in points or without}))
