@@ -34,6 +34,8 @@ def add_arguments(recommend: argparse.ArgumentParser) -> None:
     recommend.add_argument("--output", type=Path, help=text)
     recommend.add_argument("--shard-users", type=int, help="for --input: users in one file of the output")
     recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
+    text = "choose the k items together, as one list (language models only; not with --input)"
+    recommend.add_argument("--list", action="store_true", dest="as_list", help=text)
     recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
     recommend.add_argument(
         "--where",
@@ -54,9 +56,13 @@ def recommend(chosen: argparse.Namespace) -> None:
     if (chosen.input is None) != (chosen.output is None):
         raise DataError("--input and --output go together.", fix="Name a file of histories and a folder for the lists.")
     if chosen.input is not None:
+        if chosen.as_list:
+            raise DataError("--list and --input do not go together.", fix="Use AsLists with recommend_batch in Python.")
         _recommend_file(chosen)
         return
     recommender = Recommender.from_pretrained(chosen.model)
+    if chosen.as_list:
+        recommender = _as_lists(recommender)
     history, unknown = _history(recommender, chosen)
     if unknown:
         some = ", ".join(unknown[:5])
@@ -77,6 +83,17 @@ def recommend(chosen: argparse.Namespace) -> None:
     ]
     ids = [catalog.items[int(row)] for row in history]
     print_json({"items": items, "allowed": allowed, "unknown": len(unknown), "history": ids})
+
+
+def _as_lists(recommender: Recommender) -> Recommender:
+    """The same model, asked for one list."""
+    from llmrec.recommenders.as_lists import AsLists
+    from llmrec.recommenders.llm import LLMRecommender
+
+    if not isinstance(recommender, LLMRecommender):
+        told = f"--list needs a language model, and this folder holds a recommender of the kind '{recommender.kind}'."
+        raise DataError(told, fix="Leave --list out.")
+    return AsLists(recommender)
 
 
 def _candidates(catalog: Catalog, conditions: Sequence[str]) -> Rows | None:

@@ -46,10 +46,16 @@ REGISTRY: dict[Kind, dict[str, str]] = {
     },
     "reward": {
         "next_item": "llmrec.trainers.rewards.next_item:NextItem",
+        "rank_penalty": "llmrec.trainers.rewards.rank_penalty:RankPenalty",
+        "semantic": "llmrec.trainers.rewards.semantic:Semantic",
+        "collaborative": "llmrec.trainers.rewards.collaborative:Collaborative",
+        "diversity": "llmrec.trainers.rewards.diversity:Diversity",
     },
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
         "dpo": "llmrec.trainers.dpo:DPO",
+        "list_dpo": "llmrec.trainers.list_dpo:ListDPO",
+        "grpo": "llmrec.trainers.grpo:GRPO",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",

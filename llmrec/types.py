@@ -1,4 +1,4 @@
-"""The two small values that every layer passes on: ragged integer lists and scored items."""
+"""The small values that every layer passes on: ragged integer lists, scored items and scored lists of items."""
 
 from __future__ import annotations
 
@@ -80,6 +80,23 @@ class ScoredItems:
     def __post_init__(self) -> None:
         if len(self.exact) != len(self.rows):
             object.__setattr__(self, "exact", np.ones(len(self.rows), bool))
+
+
+@dataclass(frozen=True)
+class ScoredLists:
+    """The best lists of several items for each history, best list first.
+
+    Args:
+        rows: `int32[B, n, m]` item rows in their order; -1 behind the end of a list that found fewer items allowed, and
+            where there is no list.
+        scores: `float32[B, n]`, non-increasing along n: `log p(list | history)`, the sum over its items, each after
+            the history and the items before it; `-inf` where there is no list.
+        exact: `bool[B]`, true where these are proven to be the n best lists.
+    """
+
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    exact: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -404,3 +404,18 @@ def test_an_input_needs_an_output(llmrec: Command, model: Path, tmp_path: Path) 
         answer = llmrec("recommend", model, *words)
         assert (answer.status, answer.out) == (1, "")
         assert "--input and --output go together" in answer.err
+
+
+def test_items_chosen_together(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    recommender = Recommender.from_pretrained(model)
+    history = recommender.catalog.items.rows(["i3", "i5"])
+    expected = recommender.recommend_lists([history], 4)
+    found = llmrec("recommend", model, "--history", "i3,i5", "-k", "4", "--list", "--json").json["items"]
+    assert [item["item_id"] for item in found] == [recommender.catalog.items[int(row)] for row in expected.rows[0, 0]]
+    assert all(item["score"] == pytest.approx(float(expected.scores[0, 0]), abs=1e-4) for item in found)
+    planned = plan(load_recipe("toy.yaml", ["train.args.disable_tqdm=false"]))
+    Markov().fit(load_split(planned).train, recommender.catalog).save_pretrained(tmp_path / "markov")
+    refused = llmrec("recommend", tmp_path / "markov", "--history", "i3", "--list")
+    assert "--list needs a language model, and this folder holds a recommender of the kind 'markov'" in refused.err
+    together = llmrec("recommend", model, "--input", "a.csv", "--output", "b", "--list")
+    assert "--list and --input do not go together" in together.err

@@ -1,6 +1,7 @@
 """The contract of an engine: prompts in, the most probable items out.
 
-What is not a search asks the model through a `Stepper`: `llmrec.engines.level_scores`, `llmrec.engines.sample`.
+What is not a search for items asks the model through a `Stepper` (`llmrec.engines.level_scores`,
+`llmrec.engines.sample`) or a `ListStepper` (`llmrec.engines.lists`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,31 @@ class Stepper(Protocol):
         Args:
             nodes: `int64[B, T]`. fed: `bool[B, T]`, false on padding.
             children: `int64[B, T, C]`, the nodes below them. real: `bool[B, T, C]`, false on padding.
+
+        Returns:
+            `float32[B, T, C]`, as `first`.
+        """
+        ...
+
+
+class ListStepper(Protocol):
+    """What a model says of the nodes of a trie where items follow each other, for the prompts of one batch.
+
+    Unlike in a `Stepper` a node may be fed many times, behind different lists; so what it stands behind is said.
+    Whatever is fed gets a number of its user's, counted over all calls: the first call feeds the numbers 0 to T - 1.
+    """
+
+    def first(self, children: Tensor, real: Tensor) -> Tensor:
+        """See `Stepper.first`."""
+        ...
+
+    def extend(self, nodes: Tensor, behind: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """Feed nodes to the model; below a leaf the next item begins.
+
+        Args:
+            nodes: `int64[B, T]`. behind: `int64[B, T]`, the number of what stands before each, from an earlier call;
+                -1 for the prompt. fed: `bool[B, T]`, false on padding, which gets a number too.
+            children: `int64[B, T, C]`, the nodes below them, below a leaf those of the root. real: `bool[B, T, C]`.
 
         Returns:
             `float32[B, T, C]`, as `first`.
@@ -106,5 +132,15 @@ class Engine(Protocol):
 
         Raises:
             DecodingError: a prompt is empty, or the model cannot be decoded.
+        """
+        ...
+
+    def list_stepper(
+        self, prompts: Sequence[Sequence[int]], length: int, normalize: Normalize = "codebook"
+    ) -> AbstractContextManager[ListStepper]:
+        """The same for lists of up to `length` items.
+
+        Raises:
+            DecodingError: a prompt is empty, or the model cannot be decoded so far.
         """
         ...

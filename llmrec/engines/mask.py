@@ -67,12 +67,16 @@ class NodeMask:
         allowed: what all users may have; everything when None.
         nodes: with candidates of each user's own, the open nodes; otherwise those whose allowed items are all excluded.
         items: likewise the open items, or the excluded ones.
+        ways: `int64[n]`, sorted keys `user * M + node` of the nodes on the ways to a user's own candidates, or to the
+            allowed items that are excluded. counts: `int64[n]`, how many of these items stand below each.
     """
 
     trie: Trie
     allowed: AllowedItems | None
     nodes: Gate
     items: Gate
+    ways: Tensor
+    counts: Tensor
 
     @classmethod
     def of(
@@ -94,8 +98,8 @@ class NodeMask:
         closed = np.empty(0, np.int64) if excluded is None else _keys(excluded, len(codes))
         if isinstance(candidates, Ragged):
             listed = np.setdiff1d(_keys(candidates, len(codes)), closed, assume_unique=True)
-            nodes = _nodes_above(trie, codes, listed)[0]
-            return cls._gated(trie, codes, None, nodes, listed, are_open=True)
+            ways, counts = _nodes_above(trie, codes, listed)
+            return cls._gated(trie, codes, None, ways, listed, True, ways, counts)
         if candidates is not None and candidates.trie is not trie:
             raise DecodingError("these candidates were counted for another engine. Give their rows to this one anew.")
         counted = closed
@@ -109,7 +113,7 @@ class NodeMask:
             totals = end - start
         else:
             totals = candidates.counts[number]
-        return cls._gated(trie, codes, candidates, below[counts >= totals], closed, are_open=False)
+        return cls._gated(trie, codes, candidates, below[counts >= totals], closed, False, below, counts)
 
     @classmethod
     def _gated(
@@ -120,9 +124,12 @@ class NodeMask:
         nodes: Tensor,
         items: NDArray[np.int64],
         are_open: bool,
+        ways: Tensor,
+        counts: Tensor,
     ) -> NodeMask:
         item_keys = torch.from_numpy(items).to(trie.code.device)
-        return cls(trie, allowed, Gate(nodes, len(trie.code), are_open), Gate(item_keys, len(codes), are_open))
+        gates = Gate(nodes, len(trie.code), are_open), Gate(item_keys, len(codes), are_open)
+        return cls(trie, allowed, *gates, ways, counts)
 
     def open_nodes(self, nodes: Tensor) -> Tensor:
         """`bool[B, ...]`: whether user `b` may enter `nodes[b, ...]`, none of which is the root."""
@@ -134,6 +141,21 @@ class NodeMask:
         safe = rows.clamp(min=0)
         is_open = (rows >= 0) & self.items.lets(safe)
         return is_open if self.allowed is None else is_open & self.allowed.is_allowed[safe]
+
+    def open_counts(self, nodes: Tensor) -> Tensor:
+        """`int64[B, ...]`: how many items user `b` may be given below `nodes[b, ...]`, none of which is the root."""
+        users = torch.arange(len(nodes), device=nodes.device).view(-1, *[1] * (nodes.dim() - 1))
+        counted = torch.zeros_like(nodes)
+        if len(self.ways):
+            keys = users * len(self.trie.code) + nodes
+            at = torch.searchsorted(self.ways, keys).clamp(max=len(self.ways) - 1)
+            counted = torch.where(self.ways[at] == keys, self.counts[at], 0)
+        if self.nodes.are_open:
+            return counted
+        if self.allowed is not None:
+            return self.allowed.counts[nodes] - counted
+        start, end = self.trie.item_range(nodes)
+        return end - start - counted
 
 
 def _keys(lists: Ragged, size: int) -> NDArray[np.int64]:

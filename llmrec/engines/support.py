@@ -83,7 +83,7 @@ def check_length(model: PreTrainedModel, prompt: int, levels: int) -> None:
     """Whether every position can see the whole prompt.
 
     Args:
-        prompt: tokens of the longest prompt. levels: tokens of the longest code.
+        prompt: tokens of the longest prompt. levels: tokens of the longest code, or of a list of codes.
 
     Raises:
         DecodingError: a sliding window, or the model's positions, are shorter than prompt and code.

@@ -177,6 +177,15 @@ class VLLMEngine:
         with torch.inference_mode():
             yield VLLMStepper(self.backend, self.tokens, prompts, normalize)
 
+    @contextmanager
+    def list_stepper(
+        self, prompts: Sequence[Sequence[int]], length: int, normalize: Normalize = "codebook"
+    ) -> Iterator[VLLMListStepper]:
+        """See `Engine.list_stepper`."""
+        check_prompts(prompts)
+        with torch.inference_mode():
+            yield VLLMListStepper(self.backend, self.tokens, prompts, normalize)
+
 
 class VLLMStepper:
     """See `Stepper`: every node that is fed is a request whose prompt ends with its code."""
@@ -194,23 +203,32 @@ class VLLMStepper:
 
     def extend(self, nodes: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
         """See `Stepper.extend`."""
-        # A single child of a prefix is certain when scores are normalised over children.
-        counts = real.sum(-1)
-        found = torch.where(real, 0.0, -torch.inf)
-        asked = fed & (counts > (1 if self.normalize == "children" else 0))
+        asked = self.asked(fed, real)
         users, paths = asked.nonzero()[:, 0].tolist(), self.tokens.path(nodes[asked])
-        if users:
-            outputs = self.backend(
-                [self.prompts[user] + path for user, path in zip(users, paths, strict=True)],
-                [
-                    _one_step(self.normalize, len(path), count)
-                    for path, count in zip(paths, counts[asked].tolist(), strict=True)
-                ],
-            )
-            found[asked] = self._log_p(outputs, children[asked], real[asked])
+        whole = [self.prompts[user] + path for user, path in zip(users, paths, strict=True)]
+        return self.log_p(whole, list(map(len, paths)), asked, children, real)
+
+    def asked(self, fed: Tensor, real: Tensor) -> Tensor:
+        """`bool[B, T]`: what vLLM must be asked; a single child is certain when scores are normalised over children."""
+        return fed & (real.sum(-1) > (1 if self.normalize == "children" else 0))
+
+    def log_p(
+        self, whole: list[list[int]], prefixes: list[int], asked: Tensor, children: Tensor, real: Tensor
+    ) -> Tensor:
+        """The answer of `extend`.
+
+        Args:
+            whole: `n` lists of token ids, up to the prefix of an item that is asked about. prefixes: tokens of each.
+            asked: `bool[B, T]`, the `n` nodes they belong to; at the others a child is certain.
+        """
+        found = torch.where(real, 0.0, -torch.inf)
+        if whole:
+            counts = real.sum(-1)[asked].tolist()
+            how = [_one_step(self.normalize, prefix, count) for prefix, count in zip(prefixes, counts, strict=True)]
+            found[asked] = self._read(self.backend(whole, how), children[asked], real[asked])
         return found
 
-    def _log_p(self, outputs: list[Any], children: Tensor, real: Tensor) -> Tensor:
+    def _read(self, outputs: list[Any], children: Tensor, real: Tensor) -> Tensor:
         """`float32[n, C]` out of `n` answers; a child that an answer does not name has no probability left."""
         size = len(self.tokens.places)
         said = [output.outputs[0].logprobs for output in outputs]
@@ -222,6 +240,33 @@ class VLLMStepper:
         keys, order = keys.sort()
         at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where(real & (keys[at] == wanted), log_p[order][at], -torch.inf)
+
+
+class VLLMListStepper:
+    """See `ListStepper`: every node that is fed is a request whose prompt ends with its list."""
+
+    def __init__(
+        self, backend: Backend, tokens: TokenTrie, prompts: Sequence[Sequence[int]], normalize: Normalize
+    ) -> None:
+        self.model = VLLMStepper(backend, tokens, prompts, normalize)
+        self.first = self.model.first
+        self.lists: list[list[list[int]]] = [[] for _ in prompts]  # by user and number, tokens behind the prompt
+
+    def extend(self, nodes: Tensor, behind: Tensor, fed: Tensor, children: Tensor, real: Tensor) -> Tensor:
+        """See `ListStepper.extend`."""
+        trie, tokens = self.model.tokens.trie, self.model.tokens.tokens_into(nodes).tolist()
+        for mine, new, before in zip(self.lists, tokens, behind.tolist(), strict=True):
+            mine.extend(
+                [(mine[number] if number >= 0 else []) + [token] for token, number in zip(new, before, strict=True)]
+            )
+        asked = self.model.asked(fed, real)
+        prefixes = trie.depths(nodes).masked_fill(trie.is_leaf(nodes), 0)[asked].tolist()
+        users, places = asked.nonzero(as_tuple=True)
+        whole = [
+            self.model.prompts[user] + self.lists[user][place - nodes.shape[1]]
+            for user, place in zip(users.tolist(), places.tolist(), strict=True)
+        ]
+        return self.model.log_p(whole, prefixes, asked, children, real)
 
 
 @lru_cache(maxsize=4096)

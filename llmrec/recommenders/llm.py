@@ -18,6 +18,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.engines.base import Engine, Normalize
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.level_scores import level_scores
+from llmrec.engines.lists import decode_lists
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError, DecodingError
 from llmrec.recommenders.checks import (
@@ -30,7 +31,7 @@ from llmrec.recommenders.checks import (
 )
 from llmrec.recommenders.llm_folder import KIND, read_task, read_weights, write_folder
 from llmrec.tasks.next_item import NextItemTask
-from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
+from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems, ScoredLists
 
 
 class Decoding(Component):
@@ -132,6 +133,51 @@ class LLMRecommender:
             )
             rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
         return ScoredItems(rows, scores, exact)
+
+    def recommend_lists(
+        self,
+        histories: Ragged | Sequence[Rows],
+        length: int = 5,
+        count: int = 1,
+        exclude_seen: bool = True,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
+        progress: bool = False,
+    ) -> ScoredLists:
+        """The best lists of several items that come one after another; see `llmrec.engines.lists`.
+
+        Unlike the `length` best items, each item of a list depends on those before it.
+
+        Args:
+            length: items of a list. count: lists wanted for each history. Of `Decoding`, `length_penalty` and
+                `most_beams` are not used.
+            exclude_seen, candidates, exclude: as for `recommend`. progress: a bar on stderr.
+
+        Raises:
+            DataError: an item row is not in the catalog, there are not as many lists as histories, or a number is
+                below 1.
+            DecodingError: the model cannot be decoded so far.
+        """
+        histories = checked_histories(histories, len(self.catalog))
+        wanted = checked_candidates(self, candidates, len(histories))
+        closed = left_out(histories, exclude_seen, exclude, len(self.catalog))
+        shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
+        rows = np.full((len(histories), checked_k(count), checked_k(length)), -1, np.int32)
+        scores = np.full(rows.shape[:2], -np.inf, np.float32)
+        exact = np.zeros(len(histories), bool)
+        for users, prompts in self._batches(histories, "decode lists", progress):
+            found = decode_lists(
+                self.engine,
+                prompts,
+                count,
+                length,
+                self.decoding.beams,
+                self.decoding.normalize,
+                None if closed is None else closed.take(users),
+                wanted.take(users) if isinstance(wanted, Ragged) else shared,
+            )
+            rows[users], scores[users], exact[users] = found.rows, found.scores, found.exact
+        return ScoredLists(rows, scores, exact)
 
     def prepare_candidates(self, candidates: Rows) -> PreparedCandidates:
         """See `Recommender.prepare_candidates`: items are counted below every node of the trie."""

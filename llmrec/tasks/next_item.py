@@ -92,9 +92,17 @@ class NextItemTask:
 
     def single(self, history: Rows | Sequence[int], target: int) -> Sample:
         """One history and its next item; loss on the target's code only."""
+        return self.listed(history, [target])
+
+    def listed(self, history: Rows | Sequence[int], items: Rows | Sequence[int]) -> Sample:
+        """One history and the list of items behind it, code after code; loss on their codes only.
+
+        Where the task can be packed, this begins as the prompt of the longer history does.
+        """
         prompt = self.prompt(history)
-        code = self.items.encode(target)
-        return Sample(prompt + code, [-1] * len(prompt) + list(range(len(code))))
+        codes = [self.items.encode(int(row)) for row in items]
+        ids = [token for code in codes for token in code]
+        return Sample(prompt + ids, [-1] * len(prompt) + [level for code in codes for level in range(len(code))])
 
     def _sample(self, rows: Rows, first_trained: int) -> Sample:
         ids, levels = self._encode(rows)

@@ -11,7 +11,7 @@ fine-tuning its log-probabilities are computed once before the first step. A sec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -29,8 +29,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
-from llmrec.engines.support import check_length, check_model
-from llmrec.errors import RecipeError
+from llmrec.engines.support import check_length
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.preferences import PreferenceData
@@ -47,13 +46,15 @@ OF_TRL = ("loss_type", "loss_weights", "label_smoothing", "f_divergence_type", "
 """Fields of TRL's configuration that change TRL's own losses only."""
 
 
-class DPO(TrainerSettings):
-    """Settings of the stage, beside those of `TrainerSettings`; `args` goes unchanged into TRL's `DPOConfig`.
+class PreferenceSettings(TrainerSettings):
+    """What is the same whatever is preferred to what; `args` goes unchanged into TRL's `DPOConfig`.
 
     Args:
-        preferences: which choices, and the rejected items.
         loss: `s_dpo` (all negatives of a choice at once), `dpo` (the mean of its pairs) or `trl` (`args.loss_type` on
             every pair).
+        nll_weight: weight of the ordinary loss on the chosen item or list, the mean over its tokens (as `rpo_alpha` of
+            Pang et al., 2024). Without it DPO may lower the chosen one too, if it lowers the rejected ones more.
+            With `loss: trl` name the loss `sft` in `args.loss_type` instead.
         over: the log-probability of an item is taken over each level's codebook (`level`, as `normalize: codebook`
             decodes) or over the whole vocabulary (`vocab`).
     """
@@ -61,13 +62,16 @@ class DPO(TrainerSettings):
     where: ClassVar[str] = "align"
 
     tuning: Literal["full", "lora"] = "lora"
-    preferences: PreferenceData = Field(default_factory=PreferenceData)
     loss: Literal["s_dpo", "dpo", "trl"] = "s_dpo"
+    nll_weight: float = Field(0.0, ge=0)
     over: Over = "level"
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
-        self.preferences.samplers()
+        if self.loss == "trl" and self.nll_weight:
+            raise ValueError(
+                "nll_weight is not for loss: trl; write args: {loss_type: [sigmoid, sft], loss_weights: ...}"
+            )
         if self.loss != "trl" and (unused := sorted(set(OF_TRL) & set(self.args))):
             raise ValueError(f"args.{unused[0]} is for loss: trl, and loss is {self.loss}; remove it or set loss: trl")
         if self.args.get("ld_alpha") is not None:
@@ -79,10 +83,6 @@ class DPO(TrainerSettings):
             )
         return self
 
-    def fingerprint(self) -> str:
-        """That of the files which negatives come from."""
-        return self.preferences.fingerprint()
-
     def config(self, output: Path, seed: int) -> DPOConfig:
         """TRL's configuration as this stage uses it.
 
@@ -91,7 +91,71 @@ class DPO(TrainerSettings):
         """
         beforehand = {"precompute_ref_log_probs": True}
         chosen = beforehand if self.tuning == "full" and "precompute_ref_log_probs" not in self.args else {}
-        return self.trl_config(DPOConfig, output, seed, chosen)
+        return self.trl_config(DPOConfig, output, seed, {"max_length": None, **chosen})
+
+    def before(
+        self, model: PreTrainedModel, task: NextItemTask, decoding: Decoding, config: DPOConfig
+    ) -> LLMRecommender:
+        """The model as it is before the stage, which proposes and is the reference.
+
+        Raises:
+            RecipeError: it was not trained with these item tokens, or not on all items.
+        """
+        self.check_trained(model, task)
+        model.to(config.device)
+        return LLMRecommender(model.eval(), task, decoding)
+
+    def train_on(
+        self,
+        model: PreTrainedModel,
+        rows: Dataset,
+        ranker: LLMRecommender,
+        config: DPOConfig,
+        valid: Examples,
+        exclude_seen: bool,
+        callbacks: Sequence[TrainerCallback],
+    ) -> tuple[LLMRecommender, dict[str, Any]]:
+        """Train on preferences; resumes from the last checkpoint of `config.output_dir` if there is one.
+
+        Args:
+            rows: of `preference_dataset`. ranker: the same model, of `before`. The others are as in `SFT.train`.
+        """
+        task = ranker.task
+        longest = max(len(code) for choices in rows["codes"] for codes in choices for code in codes)
+        check_length(model, max(map(len, rows["prompt"])), longest)
+        if self.tuning == "full":
+            train_item_rows_only(model, task.items)
+        trainer = PreferenceTrainer(
+            model=model,
+            args=config,
+            task=task,
+            settings=self,
+            train_dataset=rows,
+            valid=valid.sample(self.valid_users, config.seed),
+            decoding=ranker.decoding,
+            exclude_seen=exclude_seen,
+            callbacks=callbacks,
+        )
+        return trainer.finished(trainer.train(resume_from_checkpoint=last_checkpoint(Path(config.output_dir))))
+
+
+class DPO(PreferenceSettings):
+    """Settings of the stage, beside those of `PreferenceSettings`.
+
+    Args:
+        preferences: which choices, and the rejected items.
+    """
+
+    preferences: PreferenceData = Field(default_factory=PreferenceData)
+
+    @model_validator(mode="after")
+    def _negatives_can_be_built(self) -> Self:
+        self.preferences.samplers()
+        return self
+
+    def fingerprint(self) -> str:
+        """That of the files which negatives come from."""
+        return self.preferences.fingerprint()
 
     def train(
         self,
@@ -116,53 +180,31 @@ class DPO(TrainerSettings):
         Raises:
             RecipeError: the model was not trained with these item tokens, or not on all items.
         """
-        config, decoding = self.config(output, seed), decoding or Decoding()
-        check_model(model)
-        if (rows := model.get_input_embeddings().weight.shape[0]) < len(task.items.tokenizer):
-            raise RecipeError(
-                f"{self.where}: the model has {rows} rows for {len(task.items.tokenizer)} tokens: it was not trained "
-                "with these item tokens. Align a model after kind: sft."
-            )
-        if task.items.index.stand_ins is not None:
-            raise RecipeError(
-                f"{self.where}: the index has items that the model was not trained on. Train on them first (kind: sft, "
-                "init: keep), then align."
-            )
-        model.to(config.device)
-        ranker = LLMRecommender(model.eval(), task, decoding)
-        # In the arithmetic of training and of its evaluations.
-        with torch.autocast(config.device.type, torch.bfloat16) if config.bf16 else nullcontext():
+        config = self.config(output, seed)
+        ranker = self.before(model, task, decoding or Decoding(), config)
+        with arithmetic_of(config):
             found = self.preferences.build(train, task.items.index, seed, ranker)
-        dataset = preference_dataset(task, train, found)
-        check_length(model, max(map(len, dataset["prompt"])), task.items.levels)
-        if self.tuning == "full":
-            train_item_rows_only(model, task.items)
-        trainer = PreferenceTrainer(
-            model=model,
-            args=config,
-            task=task,
-            settings=self,
-            train_dataset=dataset,
-            valid=valid.sample(self.valid_users, seed),
-            decoding=decoding,
-            exclude_seen=exclude_seen,
-            callbacks=callbacks,
-        )
-        recommender, log = trainer.finished(trainer.train(resume_from_checkpoint=last_checkpoint(output)))
+        rows = preference_dataset(task, train, found)
+        recommender, log = self.train_on(model, rows, ranker, config, valid, exclude_seen, callbacks)
         return recommender, {"preferences": len(found), **log}
+
+
+def arithmetic_of(config: DPOConfig) -> AbstractContextManager[Any]:
+    """What is decoded before training, in the arithmetic of training and of its evaluations."""
+    return torch.autocast(config.device.type, torch.bfloat16) if config.bf16 else nullcontext()
 
 
 class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
     """`DPOTrainer` on rows of `preference_dataset`."""
 
-    settings: DPO
+    settings: PreferenceSettings
 
     def __init__(
         self,
         model: PreTrainedModel,
         args: DPOConfig,
         task: NextItemTask,
-        settings: DPO,
+        settings: PreferenceSettings,
         train_dataset: Dataset,
         valid: Examples,
         decoding: Decoding,
@@ -172,6 +214,7 @@ class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
         self.task, self.settings, self.valid = task, settings, valid
         self.decoding, self.exclude_seen = decoding, exclude_seen
         tokenizer = task.items.tokenizer
+        width = max(len(codes) for choices in train_dataset["codes"] for codes in choices)
         add_completion_scores(model, task.items, settings.over)
         super().__init__(
             model=model,
@@ -179,7 +222,7 @@ class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
             train_dataset=train_dataset,
             eval_dataset=train_dataset.select(range(1)),  # the Trainer wants one; `evaluate` never reads it
             processing_class=tokenizer,
-            data_collator=PackChoices(tokenizer.pad_token_id or 0, 1 + settings.preferences.width),
+            data_collator=PackChoices(tokenizer.pad_token_id or 0, width),
             peft_config=settings.lora_config(model, task.items),
             callbacks=settings.callbacks(callbacks),
         )
@@ -228,6 +271,8 @@ class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
         ratios = scores.log_probs.sum(-1) - reference  # (P, C)
         losses = LOSSES[self.settings.loss](ratios[:, 0], ratios[:, 1:], is_real[:, 1:], self.beta)
         self._note(ratios.detach() * self.beta, is_real)
+        chosen = (inputs["targets"][:, 0] != IGNORED).sum(-1)  # (P,) tokens
+        losses = losses - self.settings.nll_weight * scores.log_probs[:, 0].sum(-1) / chosen
         return (losses.mean(), scores) if return_outputs else losses.mean()
 
     def _note(self, rewards: Tensor, is_real: Tensor) -> None:

@@ -13,11 +13,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from llmrec.component import Component
-from llmrec.engines.head import finish_logits
+from llmrec.engines.head import finish_logits, head_bias
 from llmrec.errors import RecipeError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import Trie
-from llmrec.trainers.completions import head_bias
 from llmrec.trainers.item_rows import item_head_rows
 from llmrec.trainers.losses.block_features import block_feature_loss
 from llmrec.trainers.losses.multi_level import multi_level_loss
@@ -106,7 +105,7 @@ class Objective:
         sums = {name: states.new_zeros((), dtype=torch.float32) for name in self.names}
         last = functional.dropout(states[:, -1], self.dropout, model.training)
         rows, places = item_head_rows(model, self.items), self.items.places(states.device)[targets]
-        offsets = head_bias(model.get_output_embeddings())
+        offsets = head_bias(model)
         books = torch.from_numpy(self.items.book_of_level).to(states.device)[self.trie.depths(nodes)]
         for book, start in enumerate(self.items.book_starts.tolist()):
             at = torch.nonzero(books == book).squeeze(1)

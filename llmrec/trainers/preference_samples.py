@@ -7,32 +7,50 @@ template that only grows, and histories up to `task.max_history`, that is one ro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.data.interactions import Interactions
+from llmrec.tasks.negatives.base import NONE, Rows2D
 from llmrec.tasks.next_item import NextItemTask
-from llmrec.tasks.preferences import Preferences
 from llmrec.trainers.completions import Branches, pack
+from llmrec.types import Rows
 
 REFERENCE = "reference"
 """The column of the reference's log-probabilities, where they are computed beforehand."""
 
 
-def preference_dataset(task: NextItemTask, train: Interactions, found: Preferences) -> Dataset:
+class Found(Protocol):
+    """Choices, sorted by user and position: `Preferences` between items, or `ListPreferences`."""
+
+    @property
+    def users(self) -> Rows:
+        """`int32[P]`, user rows."""
+        ...
+
+    @property
+    def positions(self) -> Rows:
+        """`int32[P]`; the history is the user's first so many train items."""
+        ...
+
+    def options(self, number: int) -> Rows2D:
+        """`int32[n, m]`: what one choice is between, the chosen one first, as lists of items; `NONE` fills them up."""
+        ...
+
+
+def preference_dataset(task: NextItemTask, train: Interactions, found: Found) -> Dataset:
     """Pre-tokenized rows.
 
     Args:
-        task: renders. train: what the preferences were made from. found: sorted by user and position.
+        task: renders. train: what the preferences were made from. found: the preferences.
 
     Returns:
         `prompt` (token ids), `starts` (how many of them each choice sees), `codes` (of each choice, the token ids of
-        its items, the chosen one first), `length` (tokens of the row).
+        its items or lists, the chosen one first), `length` (tokens of the row).
     """
     columns: dict[str, list[Any]] = {"prompt": [], "starts": [], "codes": [], "length": []}
     for prompt, choices in _rows(task, train, found):
@@ -44,16 +62,15 @@ def preference_dataset(task: NextItemTask, train: Interactions, found: Preferenc
     return Dataset.from_dict(columns)
 
 
-def _rows(task: NextItemTask, train: Interactions, found: Preferences) -> Iterator[tuple[list[int], list[Branches]]]:
+def _rows(task: NextItemTask, train: Interactions, found: Found) -> Iterator[tuple[list[int], list[Branches]]]:
     """Prompts with their choices, the latest choice of a user first."""
     prompt: list[int] = []
     choices: list[Branches] = []
     owner = -1
-    for number in tqdm(range(len(found) - 1, -1, -1), desc="render", unit="choice", leave=False):
+    for number in tqdm(range(len(found.users) - 1, -1, -1), desc="render", unit="choice", leave=False):
         user, position = int(found.users[number]), int(found.positions[number])
         own = task.prompt(train.history(user)[:position])
-        items = np.concatenate([found.chosen[number : number + 1], found.rejected[number]])
-        choice = Branches(len(own), [task.items.encode(int(row)) for row in items[items >= 0]])
+        choice = Branches(len(own), [_code(task, option) for option in found.options(number)])
         if user == owner and prompt[: len(own)] == own:
             choices.append(choice)
             continue
@@ -62,6 +79,11 @@ def _rows(task: NextItemTask, train: Interactions, found: Preferences) -> Iterat
         prompt, choices, owner = own, [choice], user
     if choices:
         yield prompt, choices
+
+
+def _code(task: NextItemTask, option: Rows) -> list[int]:
+    """The token ids of an item, or of the items of a list one after another; `NONE` has none."""
+    return [token for row in option[option != NONE] for token in task.items.encode(int(row))]
 
 
 class PackChoices:

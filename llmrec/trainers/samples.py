@@ -1,4 +1,4 @@
-"""Training rows: packed (one a user, every position trained) or single (one a target), in the columns TRL reads."""
+"""Training rows in the columns TRL reads: packed (one a user, every position trained), single (one a target), lists."""
 
 from __future__ import annotations
 
@@ -11,23 +11,32 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.data.interactions import Interactions
+from llmrec.tasks.lists import NextLists
 from llmrec.tasks.next_item import NextItemTask, Sample
 
 IGNORED = -100  # torch's and TRL's "no loss here"
 
 
-def training_samples(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[Sample]:
-    """Every training sample, user by user in row order.
+def training_samples(
+    task: NextItemTask, train: Interactions, packing: bool, lists: NextLists | None = None
+) -> Iterator[Sample]:
+    """Every training sample, user by user in row order, and the lists behind them.
 
     Args:
         task: renders. train: train rows only. packing: one sample a user instead of one a target.
+        lists: what else is learned, one sample each.
     """
     for of_user in samples_by_user(task, train, packing):
         yield from of_user
+    if lists is not None:
+        for history, items in tqdm(
+            zip(lists.histories, lists.observed, strict=True), desc="render", unit="list", total=len(lists), leave=False
+        ):
+            yield task.listed(history, items)
 
 
 def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[list[Sample]]:
-    """The same as a list a user; of packed ones the first ends with the user's last item."""
+    """The samples of each user, in row order; of packed ones the first ends with the user's last item."""
     for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
         if packing:
             yield list(task.packed(history))
@@ -35,10 +44,10 @@ def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> I
             yield [task.single(history[:position], int(history[position])) for position in range(len(history))]
 
 
-def training_dataset(task: NextItemTask, train: Interactions, packing: bool) -> Dataset:
+def training_dataset(task: NextItemTask, train: Interactions, packing: bool, lists: NextLists | None = None) -> Dataset:
     """A `datasets.Dataset` with `input_ids`, `labels` (-100 where no loss is taken) and `length`."""
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    for ids, levels in training_samples(task, train, packing):
+    for ids, levels in training_samples(task, train, packing, lists):
         columns["input_ids"].append(ids)
         columns["labels"].append(np.where(np.asarray(levels) >= 0, ids, IGNORED).tolist())
     return Dataset.from_dict({**columns, "length": [len(ids) for ids in columns["input_ids"]]})

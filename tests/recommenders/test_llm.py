@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
+from llmrec.engines.lists import decode_lists
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.engines.vllm import VLLMEngine
 from llmrec.errors import ArtifactError, DataError, DecodingError, RecipeError
@@ -32,6 +33,7 @@ from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
 from llmrec.trainers.sft import SFT
+from llmrec.types import Ragged
 
 TEMPLATE = "Items:\r\n{% for item in history %}{{ item.code }}{% endfor %}"
 SAMPLING = {"do_sample": True, "top_k": 20, "top_p": 0.8, "temperature": 0.6, "repetition_penalty": 1.1}
@@ -349,3 +351,27 @@ def test_the_instruction_is_what_prompts_share(tiny_world: TinyWorld) -> None:
     assert shared == recommender.task.prompt([])
     assert all(recommender.task.prompt(history)[: len(shared)] == shared for history in HISTORIES)
     assert recommender.engine.prompts.shared == tuple(shared)
+
+
+def test_lists_are_those_of_the_engine_however_users_are_grouped(
+    elsewhere: LLMRecommender, tiny_world: TinyWorld
+) -> None:
+    here = make_recommender(tiny_world, beams=7, normalize="children", batch_size=3)
+    own, exclude = np.array([2, 4, 6, 8, 11, 12, 17], np.int32), Ragged.from_lists([[2]] * len(HISTORIES))
+    for recommender in (here, elsewhere):
+        found = recommender.recommend_lists(HISTORIES, 3, count=2, exclude=exclude)
+        assert found.rows.shape == (len(HISTORIES), 2, 3)
+        for user, history in enumerate(HISTORIES):
+            closed = Ragged.from_lists([[*history, 2]])
+            prompt = recommender.task.prompt(history)
+            alone = decode_lists(here.engine, [prompt], 2, 3, 7, "children", closed)
+            np.testing.assert_array_equal(found.rows[user], alone.rows[0])
+            np.testing.assert_allclose(found.scores[user], alone.scores[0], atol=1e-4)
+            assert found.exact[user] == alone.exact[0]
+    some = [here.recommend_lists(HISTORIES, 2, candidates=given) for given in (own, here.prepare_candidates(own))]
+    some.append(here.recommend_lists(HISTORIES, 2, candidates=Ragged.from_lists([own] * len(HISTORIES))))
+    assert all(np.isin(found.rows, own).all() for found in some)
+    np.testing.assert_array_equal(some[0].rows, some[1].rows)
+    np.testing.assert_array_equal(some[0].rows, some[2].rows)
+    with pytest.raises(DataError, match="at least one"):
+        here.recommend_lists(HISTORIES, 0)

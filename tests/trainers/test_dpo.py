@@ -177,6 +177,18 @@ def test_with_one_negative_all_three_are_the_same(start: Trained, tmp_path: Path
     assert found[2] == pytest.approx(found[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["dpo", "s_dpo"])
+def test_the_loss_on_the_chosen_item_is_added_by_its_weight(start: Trained, tmp_path: Path, loss: str) -> None:
+    changed: dict[str, Any] = {"loss": loss, "lora": {"r": 4, "init_lora_weights": False}}
+    plain = make_trainer(start, tmp_path / "plain", **changed)
+    weighted = make_trainer(start, tmp_path / "weighted", nll_weight=0.7, **changed)
+    weighted.model.load_state_dict(plain.model.state_dict())
+    batch = next(iter(plain.get_train_dataloader()))
+    nll = -plain.model(**batch).log_probs[:, 0].mean()  # three levels each
+    expected = plain.compute_loss(plain.model, dict(batch)) + 0.7 * nll
+    torch.testing.assert_close(weighted.compute_loss(weighted.model, dict(batch)), expected)
+
+
 def test_choices_of_a_user_share_a_row(start: Trained) -> None:
     dpo = settings(preferences={"per_user": None, "negatives": {"kind": "uniform", "count": 2}})
     train = start.split.train
@@ -228,6 +240,7 @@ def test_a_killed_run_continues_to_the_same_weights(start: Trained, tmp_path: Pa
     ("changes", "words"),
     [
         ({"args": {"loss_type": "ipo"}}, r"args\.loss_type is for loss: trl"),
+        ({"loss": "trl", "nll_weight": 1}, "nll_weight is not for loss: trl"),
         ({"args": {"ld_alpha": 0.5}}, "ld_alpha weighs the longer"),
         ({"tuning": "full", "args": {"precompute_ref_log_probs": False}}, "keeps no second model in memory"),
         ({"args": {"betta": 1}}, r"align\.args: .*betta"),

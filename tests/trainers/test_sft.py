@@ -15,6 +15,8 @@ from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_wo
 from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.llm import Decoding
+from llmrec.tasks.next_item import NextItemTask
+from llmrec.tasks.template import PromptTemplate
 from llmrec.trainers.item_rows import add_item_rows
 from llmrec.trainers.samples import training_dataset
 from llmrec.trainers.sft import SFT, RecommenderTrainer
@@ -166,3 +168,44 @@ def test_packed_and_single_samples_agree_on_the_loss(tiny_world: TinyWorld) -> N
 
 def test_worlds_differ_by_seed() -> None:
     assert (make_tiny_world(seed=1).index.codes != make_tiny_world(seed=2).index.codes).any()
+
+
+def test_a_list_is_what_the_packed_history_trains_already(tiny_world: TinyWorld) -> None:
+    """With a prompt that ends with the history, item by item: the same tokens, levels and prompts."""
+    task = make_task(tiny_world.catalog, tiny_world.items)
+    taken = np.array([3, 1, 4, 1, 5, 9, 2], np.int32)
+    ids, levels = task.listed(taken[:4], taken[4:])
+    (packed,) = task.packed(taken)
+    assert ids == packed.input_ids
+    assert levels == [-1] * len(task.prompt(taken[:4])) + packed.levels[len(task.prompt(taken[:4])) :]
+    assert levels.count(0) == 3
+    for more in (5, 6):  # what a list is decoded behind is the prompt of the longer history
+        prompt = task.prompt(taken[:more])
+        assert ids[: len(prompt)] == prompt
+
+
+def test_lists_are_learned_where_the_prompt_goes_on_behind_the_history(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """`prompt(history) + code` never occurs in such prompts: only the rows of lists teach what follows a first item."""
+    split = circle(tiny_world.catalog)
+    template = PromptTemplate("Items:{% for item in history %}{{ item.code }}{% endfor %} next:")
+    task = NextItemTask(template, tiny_world.catalog, tiny_world.items, max_history=10)
+    histories = [split.train.history(user) for user in range(20)]
+
+    def said_of_later_items(model: Any) -> float:
+        """The mean `log p` of a code behind the first item of the right list."""
+        total, size = [], len(tiny_world.items.index.level_sizes)
+        for history in histories:
+            items = (history[-1] + np.arange(1, 4)) % len(tiny_world.catalog)
+            ids, levels = task.listed(history, items)
+            logits = model(torch.tensor([ids])).logits[0].detach()
+            for at in [place for place, level in enumerate(levels) if level >= 0][size:]:
+                book = logits[at - 1, torch.from_numpy(tiny_world.items.codebooks[levels[at]])]
+                total.append(float(logits[at - 1, ids[at]] - book.logsumexp(0)))
+        return float(np.mean(total))
+
+    said = []
+    for lists in (None, {"length": 3, "per_user": None, "min_history": 0}):
+        sft = SFT.parse({"packing": False, "lists": lists, "args": {**QUICK, "num_train_epochs": 4}})
+        recommender, _ = sft.train(base_model(), task, split.train, split.valid, tmp_path / str(lists), seed=0)
+        said.append(said_of_later_items(recommender.model))
+    assert said[1] > said[0] + 0.1

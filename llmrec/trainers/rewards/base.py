@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llmrec.data.interactions import Interactions
 from llmrec.tasks.negatives.base import Rows2D
 from llmrec.tasks.next_item import NextItemTask
-from llmrec.types import Ragged
+from llmrec.types import Ragged, Rows
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ class Asked:
 
     def __len__(self) -> int:
         return len(self.histories)
+
+    def next_items(self) -> Rows:
+        """`int32[B]`: the item that was taken next, -1 where none was."""
+        some = self.observed.lengths > 0
+        found = np.full(len(self), -1, np.int32)
+        found[some] = self.observed.values[self.observed.offsets[:-1][some]]
+        return found
 
 
 RewardFunction = Callable[[Asked, Rows2D], NDArray[np.float32]]
