@@ -33,7 +33,6 @@ from llmrec.trainers.item_rows import item_head_rows
 from llmrec.trainers.samples import IGNORED
 
 Over = Literal["level", "vocab"]
-OfLogits = Callable[[Tensor, Tensor], dict[str, Tensor]]
 PROMPT, PADDING = 0, -1  # numbers of the branches; the others count from 1
 
 
@@ -170,7 +169,6 @@ def add_completion_scores(
         temperature: what logits are divided by. train_entropy: whether the entropy has a gradient.
     """
     original = model.forward
-    of_logits = partial(_of_logits, temperature=temperature, train_entropy=train_entropy)
 
     def forward(self: PreTrainedModel, *args: Any, states: Tensor | None = None, **kwargs: Any) -> Any:
         if states is None:
@@ -182,7 +180,7 @@ def add_completion_scores(
             attention_mask=added(tree_mask(branches, seen), self.dtype),
             use_cache=False,
         ).last_hidden_state  # (B, T, D)
-        return completion_scores(self, items, over, hidden, states, targets, of_logits)
+        return completion_scores(self, items, over, hidden, states, targets, temperature, train_entropy)
 
     model.forward = types.MethodType(forward, model)
 
@@ -194,23 +192,17 @@ def completion_scores(
     hidden: Tensor,
     states: Tensor,
     targets: Tensor,
-    of_logits: OfLogits | None = None,
+    temperature: float = 1.0,
+    train_entropy: bool = False,
 ) -> CompletionScores:
-    """What the last states of a batch of `pack` say of the items.
+    """What the last states of a batch of `pack` say of its items.
 
     Args:
-        hidden: `(B, T, D)`. states, targets: of `pack`. of_logits: the fields from logits and their targets; at
-            temperature 1 when None.
+        hidden: `(B, T, D)`. states, targets: of `pack`. The others are as in `add_completion_scores`.
     """
+    of_logits = partial(_of_logits, temperature=temperature, train_entropy=train_entropy)
     real = targets != IGNORED
-    found = _scores(
-        model,
-        items,
-        over,
-        hidden.flatten(0, 1)[states[real]],
-        targets[real],
-        of_logits or partial(_of_logits, temperature=1.0, train_entropy=False),
-    )
+    found = _scores(model, items, over, hidden.flatten(0, 1)[states[real]], targets[real], of_logits)
     empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
     return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
 
@@ -221,7 +213,7 @@ def _scores(
     over: Over,
     hidden: Tensor,
     targets: Tensor,
-    of_logits: OfLogits,
+    of_logits: Callable[[Tensor, Tensor], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Of `n` tokens: the fields of `CompletionScores`, `(n,)` each.
 

@@ -36,7 +36,7 @@ def training_samples(
 
 
 def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> Iterator[list[Sample]]:
-    """The samples of each user, without lists; of packed ones the first ends with the user's last item."""
+    """The samples of each user, in row order; of packed ones the first ends with the user's last item."""
     for history in tqdm(train.histories, desc="render", unit="user", total=len(train.users), leave=False):
         if packing:
             yield list(task.packed(history))
