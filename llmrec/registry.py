@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from llmrec.errors import RecipeError, did_you_mean
 
-Kind = Literal["source", "encoder", "index", "negatives", "trainer", "recommender"]
+Kind = Literal["source", "encoder", "index", "negatives", "reward", "trainer", "recommender"]
 
 REGISTRY: dict[Kind, dict[str, str]] = {
     "source": {
@@ -44,9 +44,17 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "exposures": "llmrec.tasks.negatives.exposures:Exposures",
         "ratings": "llmrec.tasks.negatives.ratings:Ratings",
     },
+    "reward": {
+        "next_item": "llmrec.trainers.rewards.next_item:NextItem",
+        "rank_penalty": "llmrec.trainers.rewards.rank_penalty:RankPenalty",
+        "semantic": "llmrec.trainers.rewards.semantic:Semantic",
+        "collaborative": "llmrec.trainers.rewards.collaborative:Collaborative",
+        "diversity": "llmrec.trainers.rewards.diversity:Diversity",
+    },
     "trainer": {
         "sft": "llmrec.trainers.sft:SFT",
         "dpo": "llmrec.trainers.dpo:DPO",
+        "grpo": "llmrec.trainers.grpo:GRPO",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",

@@ -47,6 +47,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "granite": {**COMMON, "logits_scaling": 2.0},
     "cohere": {**COMMON, "logit_scale": 0.5},
     "olmo3": {**COMMON, **MIXED},
+    "phi": COMMON,
     "phi3": {**COMMON, "sliding_window": 16},
     "opt": {
         "hidden_size": 32,

@@ -23,6 +23,17 @@ def finish_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
     return logits
 
 
+def head_bias(model: PreTrainedModel) -> Tensor | None:
+    """The bias of the head, `(V,)`, where it has one, as Phi's has.
+
+    PEFT's wrapper of trainable tokens hides it and leaves it out of its own pass; once merged, it counts again.
+    """
+    head = model.get_output_embeddings()
+    holder = head.token_adapter.base_layer if hasattr(head, "token_adapter") else head
+    bias: Tensor | None = getattr(holder, "bias", None)
+    return bias
+
+
 class LevelHead:
     """Logits over a range of vocabulary rows.
 
@@ -32,9 +43,8 @@ class LevelHead:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        head = model.get_output_embeddings()
-        self.weight: Tensor = head.weight  # (V, D)
-        self.bias: Tensor | None = getattr(head, "bias", None)
+        self.weight: Tensor = model.get_output_embeddings().weight  # (V, D)
+        self.bias = head_bias(model)
 
     def rows(self, tokens: slice | Tensor) -> tuple[Tensor, Tensor | None]:
         """The weight `(size, D)` and bias `(size,)` of some vocabulary rows; views where the rows are a slice."""

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from llmrec.component import Component
 from llmrec.data.interactions import Interactions
 from llmrec.errors import DataError
 from llmrec.indexes.base import ItemIndex
 from llmrec.registry import build
 from llmrec.tasks.negatives.base import NONE, Choices, Negatives, Ranker, Rows2D
+from llmrec.tasks.positions import Positions
 from llmrec.types import Rows
 
 logger = logging.getLogger(__name__)
@@ -44,23 +43,16 @@ class Preferences:
         return len(self.users)
 
 
-class PreferenceData(Component):
+class PreferenceData(Positions):
     """Which choices are learned from, and what they are compared with.
 
     Args:
         negatives: one kind of negatives or several, each with its settings (`{kind: uniform, count: 3}`); the rejected
-            items of all stand side by side.
-        per_user: the latest so many positions of a user; all when None.
-        min_history: items that a history has at least. share: share of the users, drawn by the seed.
-        min_rating: the lowest rating that counts as a wish; every event is one when None. Only wishes are chosen items,
+            items of all stand side by side. The other fields are those of `Positions`; only wishes are chosen items,
             and only wishes are false negatives.
     """
 
     negatives: list[dict[str, Any]] = Field([{"kind": "uniform", "count": 3}], min_length=1)
-    per_user: int | None = Field(1, ge=1)
-    min_history: int = Field(1, ge=0)
-    share: float = Field(1.0, gt=0, le=1)
-    min_rating: float | None = None
 
     @field_validator("negatives", mode="before")
     @classmethod
@@ -93,9 +85,8 @@ class PreferenceData(Component):
         Raises:
             DataError: ratings are asked for that are not there, or no choice is left.
         """
-        positives = self._positives(train)
-        rng = np.random.default_rng([seed, 0])
-        users, positions = self._positions(train, positives, rng)
+        positives = self.positives(train)
+        users, positions = self.choose(train, positives, seed)
         choices = Choices(train, index, users, positions, positives, ranker)
         drawn = [
             sampler.draw(choices, np.random.default_rng([seed, number]))
@@ -110,31 +101,6 @@ class PreferenceData(Component):
             )
         logger.info("%d preferences; %d choices had no negative", has_one.sum(), (~has_one).sum())
         return Preferences(users[has_one], positions[has_one], choices.chosen[has_one], rejected[has_one])
-
-    def _positives(self, train: Interactions) -> NDArray[np.bool_]:
-        if self.min_rating is None:
-            return np.ones(len(train), bool)
-        if "rating" not in train.table.column_names:
-            raise DataError(
-                "preferences.min_rating is set, and the interactions have no ratings.", fix="Remove min_rating."
-            )
-        return train.table["rating"].to_numpy() >= self.min_rating
-
-    def _positions(
-        self, train: Interactions, positives: NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[Rows, Rows]:
-        """User and position of every choice, `int32[P]` each."""
-        users = train.user_rows
-        positions = (np.arange(len(train)) - train.offsets[users]).astype(np.int32)
-        usable = np.flatnonzero(positives & (positions >= self.min_history))
-        if self.share < 1:
-            wanted = rng.random(len(train.users)) < self.share
-            usable = usable[wanted[users[usable]]]
-        if self.per_user is not None:
-            counts = np.bincount(users[usable], minlength=len(train.users))
-            behind = np.cumsum(counts)[users[usable]] - np.arange(len(usable))  # 1 for the latest of a user
-            usable = usable[behind <= self.per_user]
-        return users[usable], positions[usable]
 
 
 def _without_repeats(rows: Rows2D) -> Rows2D:

@@ -27,6 +27,7 @@ from transformers import (
 
 from llmrec.component import Component
 from llmrec.data.split import Examples
+from llmrec.engines.support import check_model
 from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -82,7 +83,6 @@ class TrainerSettings(Component):
         ours = {
             "output_dir": str(output),
             "remove_unused_columns": False,
-            "max_length": None,
             "save_total_limit": 2,
             "save_only_model": False,
             **ours,
@@ -123,6 +123,25 @@ class TrainerSettings(Component):
             )
         except TypeError as error:
             raise RecipeError(f"{self.where}.lora: {error}. The fields are those of peft.LoraConfig.") from error
+
+    def check_trained(self, model: PreTrainedModel, task: NextItemTask) -> None:
+        """Whether an alignment can go on from a model.
+
+        Raises:
+            RecipeError: it was not trained with these item tokens, or not on all items.
+            DecodingError: it cannot be decoded.
+        """
+        check_model(model)
+        if (rows := model.get_input_embeddings().weight.shape[0]) < len(task.items.tokenizer):
+            raise RecipeError(
+                f"{self.where}: the model has {rows} rows for {len(task.items.tokenizer)} tokens: it was not trained "
+                "with these item tokens. Align a model after kind: sft."
+            )
+        if task.items.index.stand_ins is not None:
+            raise RecipeError(
+                f"{self.where}: the index has items that the model was not trained on. Train on them first (kind: sft, "
+                "init: keep), then align."
+            )
 
     def callbacks(self, others: Sequence[TrainerCallback]) -> list[TrainerCallback]:
         """Early stopping where it is wanted, and others."""

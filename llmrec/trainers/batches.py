@@ -1,4 +1,6 @@
-"""Batches of about the same number of tokens, whatever the lengths of the histories.
+"""Which samples share a batch, in an order that a resumed run finds again.
+
+`TokenBatches` holds about the same number of tokens, whatever the lengths of the histories.
 
 A fixed number of users a batch gives a step on short histories the weight of a step on histories ten times as long, and
 pads the short ones where they meet. Here samples of similar length share a batch, and a batch is full when its padded
@@ -11,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
+from trl.trainer.utils import RepeatSampler
 
 from llmrec.errors import RecipeError
 
@@ -52,3 +55,12 @@ class TokenBatches(Sampler[list[int]]):
         order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # by length; equal lengths in random order
         for batch in rng.permutation(len(self)):
             yield order[self.cuts[batch] : self.cuts[batch + 1]].tolist()
+
+
+class GroupSampler(RepeatSampler):
+    """TRL's sampler; the order depends on seed and epoch only, so a resumed run sees that of an undisturbed one."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)

@@ -15,8 +15,9 @@ that takes any mask: `sdpa` or `eager`.
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from llmrec.engines.head import finish_logits
+from llmrec.engines.head import finish_logits, head_bias
 from llmrec.engines.tree_attention import added
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.trainers.item_rows import item_head_rows
@@ -83,6 +84,27 @@ def pack(rows: Sequence[tuple[Sequence[int], Sequence[Branches]]], pad: int, wid
     }
 
 
+def grouped(input_ids: Tensor, attention_mask: Tensor, kept: int, group: int) -> dict[str, Tensor]:
+    """TRL's batch of one sequence a rollout as one row a group.
+
+    Args:
+        input_ids, attention_mask: `int64[B, P + C]`; each `group` rows have one prompt. kept: `C`.
+
+    Returns:
+        The tensors of `pack`, one choice a row, `group` items each.
+    """
+    ids, real = input_ids.tolist(), attention_mask.bool().tolist()
+    rows = []
+    for first in range(0, len(ids), group):
+        prompt = [token for token, is_real in zip(ids[first][:-kept], real[first][:-kept], strict=True) if is_real]
+        codes = [
+            [token for token, is_real in zip(row[-kept:], mask[-kept:], strict=True) if is_real]
+            for row, mask in zip(ids[first : first + group], real[first : first + group], strict=True)
+        ]
+        rows.append((prompt, [Branches(len(prompt), codes)]))
+    return pack(rows, 0, group)
+
+
 class _Row(NamedTuple):
     ids: list[int]
     positions: list[int]
@@ -126,7 +148,7 @@ class CompletionScores(ModelOutput):
 
     Args:
         log_probs: `(P, C, L)` in nats. entropy, mean_logits, log_sum_sq_probs: of the distribution that the token is
-            drawn from, without gradient. is_top1: whether the token is its likeliest.
+            drawn from, without gradient where it is not asked for. is_top1: whether the token is its likeliest.
     """
 
     log_probs: Tensor | None = None
@@ -136,14 +158,18 @@ class CompletionScores(ModelOutput):
     is_top1: Tensor | None = None
 
 
-def add_completion_scores(model: PreTrainedModel, items: ItemTokenizer, over: Over) -> None:
+def add_completion_scores(
+    model: PreTrainedModel, items: ItemTokenizer, over: Over, temperature: float = 1.0, train_entropy: bool = False
+) -> None:
     """`model(**pack(...))` gives `CompletionScores`; through `forward`, so that DDP and FSDP see it.
 
     Args:
         model: a bare causal language model; other calls of it are as before. items: the codebooks.
         over: a token's probability is that among its level's codebook, or among the whole vocabulary.
+        temperature: what logits are divided by. train_entropy: whether the entropy has a gradient.
     """
     original = model.forward
+    of_logits = partial(_of_logits, temperature=temperature, train_entropy=train_entropy)
 
     def forward(self: PreTrainedModel, *args: Any, states: Tensor | None = None, **kwargs: Any) -> Any:
         if states is None:
@@ -156,7 +182,7 @@ def add_completion_scores(model: PreTrainedModel, items: ItemTokenizer, over: Ov
             use_cache=False,
         ).last_hidden_state  # (B, T, D)
         real = targets != IGNORED
-        found = _scores(self, items, over, hidden.flatten(0, 1)[states[real]], targets[real])
+        found = _scores(self, items, over, hidden.flatten(0, 1)[states[real]], targets[real], of_logits)
         empty = {name: value.new_zeros(targets.shape) for name, value in found.items()}
         return CompletionScores(**{name: empty[name].masked_scatter(real, value) for name, value in found.items()})
 
@@ -164,17 +190,23 @@ def add_completion_scores(model: PreTrainedModel, items: ItemTokenizer, over: Ov
 
 
 def _scores(
-    model: PreTrainedModel, items: ItemTokenizer, over: Over, hidden: Tensor, targets: Tensor
+    model: PreTrainedModel,
+    items: ItemTokenizer,
+    over: Over,
+    hidden: Tensor,
+    targets: Tensor,
+    of_logits: Callable[[Tensor, Tensor], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Of `n` tokens: the fields of `CompletionScores`, `(n,)` each.
 
     Args:
-        hidden: `(n, D)`. targets: `int64[n]`, item token ids.
+        hidden: `(n, D)`. targets: `int64[n]`, item token ids. of_logits: the fields from logits and their targets.
     """
-    head = model.get_output_embeddings()
+    bias = head_bias(model)
     if over == "vocab":
-        return _of_logits(finish_logits(model, functional.linear(hidden, head.weight, _bias(head)).float()), targets)
-    rows, bias = item_head_rows(model, items), _bias(head)
+        logits = functional.linear(hidden, model.get_output_embeddings().weight, bias)
+        return of_logits(finish_logits(model, logits.float()), targets)
+    rows = item_head_rows(model, items)
     places = items.places(hidden.device)[targets]
     parts, order = [], []
     for book, start in enumerate(items.book_starts.tolist()):
@@ -182,25 +214,22 @@ def _scores(
         at = torch.nonzero((places >= start) & (places < start + size)).squeeze(1)
         of_book = None if bias is None else bias[items.rows_of(book)]
         logits = functional.linear(hidden[at], rows[start : start + size], of_book)
-        parts.append(_of_logits(finish_logits(model, logits.float()), places[at] - start))
+        parts.append(of_logits(finish_logits(model, logits.float()), places[at] - start))
         order.append(at)
     back = torch.cat(order).argsort()
     return {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
 
 
-def _of_logits(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def _of_logits(logits: Tensor, targets: Tensor, temperature: float, train_entropy: bool) -> dict[str, Tensor]:
+    logits = logits / temperature
     log_probs = logits.log_softmax(-1)  # (n, V)
+    with torch.set_grad_enabled(train_entropy and torch.is_grad_enabled()):
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
     with torch.no_grad():
         others = {
-            "entropy": -(log_probs.exp() * log_probs).sum(-1),
+            "entropy": entropy,
             "mean_logits": logits.mean(-1),
             "log_sum_sq_probs": (2 * log_probs).logsumexp(-1),
             "is_top1": logits.argmax(-1) == targets,
         }
     return {"log_probs": log_probs.gather(-1, targets[:, None]).squeeze(-1), **others}
-
-
-def _bias(head: Any) -> Tensor | None:
-    holder = head.token_adapter.base_layer if hasattr(head, "token_adapter") else head  # PEFT's wrapper hides it
-    bias: Tensor | None = getattr(holder, "bias", None)
-    return bias

@@ -29,8 +29,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
-from llmrec.engines.support import check_length, check_model
-from llmrec.errors import RecipeError
+from llmrec.engines.support import check_length
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.preferences import PreferenceData
@@ -91,7 +90,7 @@ class DPO(TrainerSettings):
         """
         beforehand = {"precompute_ref_log_probs": True}
         chosen = beforehand if self.tuning == "full" and "precompute_ref_log_probs" not in self.args else {}
-        return self.trl_config(DPOConfig, output, seed, chosen)
+        return self.trl_config(DPOConfig, output, seed, {"max_length": None, **chosen})
 
     def train(
         self,
@@ -117,17 +116,7 @@ class DPO(TrainerSettings):
             RecipeError: the model was not trained with these item tokens, or not on all items.
         """
         config, decoding = self.config(output, seed), decoding or Decoding()
-        check_model(model)
-        if (rows := model.get_input_embeddings().weight.shape[0]) < len(task.items.tokenizer):
-            raise RecipeError(
-                f"{self.where}: the model has {rows} rows for {len(task.items.tokenizer)} tokens: it was not trained "
-                "with these item tokens. Align a model after kind: sft."
-            )
-        if task.items.index.stand_ins is not None:
-            raise RecipeError(
-                f"{self.where}: the index has items that the model was not trained on. Train on them first (kind: sft, "
-                "init: keep), then align."
-            )
+        self.check_trained(model, task)
         model.to(config.device)
         ranker = LLMRecommender(model.eval(), task, decoding)
         # In the arithmetic of training and of its evaluations.

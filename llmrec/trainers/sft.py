@@ -15,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
+from llmrec.engines.head import head_bias
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
@@ -57,7 +58,7 @@ class SFT(TrainerSettings):
             RecipeError: TRL does not know a field, or refuses a value.
         """
         # TRL's packing joins users; ours trains all positions of one.
-        ours = {"dataset_kwargs": {"skip_prepare_dataset": True}, "packing": False}
+        ours = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}, "packing": False}
         return self.trl_config(SFTConfig, output, seed, ours)
 
     def train(
@@ -142,7 +143,7 @@ class RecommenderTrainer(RecommendingTrainer, SFTTrainer):
         if settings.loss == "level":
             _add_level_loss(self.bare_model, task.items, settings.dropout, settings.label_smoothing)
         elif settings.tuning == "lora":
-            _show_bias(self.bare_model.get_output_embeddings())
+            _show_bias(self.bare_model)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -180,10 +181,11 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
     model.forward = types.MethodType(forward, model)
 
 
-def _show_bias(head: Any) -> None:
+def _show_bias(model: PreTrainedModel) -> None:
     """TRL's loss reads the bias of the head, and PEFT's wrapper of a layer with trainable tokens shows its weight only.
 
     In the instance's dict, where it is neither a second parameter nor part of a checkpoint.
     """
+    head = model.get_output_embeddings()
     if not hasattr(head, "bias"):
-        head.__dict__["bias"] = getattr(head.token_adapter.base_layer, "bias", None)
+        head.__dict__["bias"] = head_bias(model)

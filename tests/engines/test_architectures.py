@@ -21,7 +21,7 @@ NORMALIZE = ["codebook", "children", "vocab"]
 EVERYWHERE = ["llama", "qwen3", "gemma", "gemma3_text", "mistral", "gpt_neox", "gpt2"]
 # Gemma 2 caps its attention, which only eager attention does.
 CASES = [(kind, attention) for kind in EVERYWHERE for attention in ("sdpa", "eager")] + [("gemma2", "eager")]
-RELATIVES = ["qwen2", "smollm3", "granite", "cohere", "olmo3", "phi3", "opt", "qwen3_moe", "mixtral"]
+RELATIVES = ["qwen2", "smollm3", "granite", "cohere", "olmo3", "phi", "phi3", "opt", "qwen3_moe", "mixtral"]
 
 
 def world_of(kind: str, attention: str, world: TinyWorld, seed: int = 0, **changes: object) -> TinyWorld:

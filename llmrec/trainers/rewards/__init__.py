@@ -1,0 +1,1 @@
+"""How good a recommended item is, for alignment: one file a reward, each chosen by its `kind`."""
