@@ -44,11 +44,39 @@ align:
     preferences: {{negatives: {{kind: popularity}}}}
     args: {{<<: *args, num_train_epochs: 1}}
 """
+GRPO = """
+align:
+  first:
+    kind: grpo
+    lora: {r: 4}
+    rollouts: samples
+    args:
+      use_cpu: true
+      bf16: false
+      gradient_checkpointing: false
+      disable_tqdm: true
+      num_generations: 4
+      per_device_train_batch_size: 28
+      num_train_epochs: 3
+      learning_rate: 1e-3
+      beta: 0.04
+"""
 
 
 def write(folder: Path, base: Path, tuning: str = "lora") -> Path:
     path = write_recipe(folder, base)
     path.write_text(path.read_text() + ALIGN.format(tuning=tuning))
+    return path
+
+
+def write_one(folder: Path, base: Path, stage: str) -> Path:
+    """One stage of alignment, of 4 steps an epoch."""
+    if stage == "grpo":
+        path = write_recipe(folder, base)
+        path.write_text(path.read_text() + GRPO)
+    else:
+        path = write(folder, base, stage.removeprefix("dpo "))
+        path.write_text(path.read_text().split("  second:")[0].replace("&args", ""))
     return path
 
 
@@ -192,9 +220,24 @@ def test_a_longer_log_of_exposures_is_another_stage(there: Finished, tmp_path: P
     assert keys[0] != keys[1]
 
 
+def test_grpo_is_a_stage_like_any_other(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = write_one(tmp_path, base, "grpo")
+    summary = run(load_recipe(recipe))
+    assert list(summary["stages"]) == ["train", "first"]
+    planned = plan(load_recipe(recipe))
+    log = json.loads((planned.cache.get(planned.aligned["first"]) / "training.json").read_text())
+    assert (log["choices"], log["stopped"]) == (30, None)
+    assert [entry["kl"] for entry in log["history"] if "kl" in entry]
+    rewards = "align.first.rewards=[{kind: next_item}, {kind: diversity, weight: 0.1}]"
+    assert to_do(recipe, rewards) == ["align first", "evaluate"]
+    assert to_do(recipe, "align.first.choices={share: 0.5}") == ["align first", "evaluate"]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        ("align.first={kind: grpo, rewards: {kind: nxt_item}}", r"no reward 'nxt_item'\. Did you mean 'next_item'"),
         ("align.train={kind: dpo}", "'train' cannot name a stage"),
         ("align.kind=dpo", r"align"),
         ("align.first.los=dpo", r"align\.first\.los: unknown setting\. Did you mean 'loss'"),
@@ -207,15 +250,13 @@ def test_mistakes_are_answered(there: Finished, override: str, words: str) -> No
         check(load_recipe(there.recipe, [override]))
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("stage", ["dpo lora", "dpo full", "grpo"])
 def test_a_killed_alignment_continues_to_the_same_bytes(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """SIGKILL before and after a checkpoint of the alignment, in one, and in its model folder."""
     folders = {name: tmp_path / name for name in ("whole", "killed")}
-    recipes = {name: write(folder, base, tuning) for name, folder in folders.items()}
-    for recipe in recipes.values():
-        recipe.write_text(recipe.read_text().split("  second:")[0].replace("&args", ""))
+    recipes = {name: write_one(folder, base, stage) for name, folder in folders.items()}
     monkeypatch.chdir(folders["whole"])
     run(load_recipe(recipes["whole"]))
     points = ["align: before the first checkpoint", "align: after the first checkpoint", "align: in a checkpoint"]

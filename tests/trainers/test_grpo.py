@@ -242,7 +242,7 @@ def test_over_vocab_it_is_trl_s_own(start: Trained, tmp_path: Path) -> None:
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     kept = batch["completion_ids"].shape[1]
-    _show_bias(trainer.bare_model.get_output_embeddings())  # TRL reads it
+    _show_bias(trainer.bare_model)  # TRL reads it
     ours = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept, GROUP, compute_entropy=True)
     by_trl = GRPOTrainer._get_per_token_logps_and_entropies
     theirs = by_trl(trainer, trainer.model, ids, mask, kept, compute_entropy=True)
@@ -263,7 +263,7 @@ def test_codes_of_different_lengths(tmp_path: Path) -> None:
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     kept = batch["completion_ids"].shape[1]
-    _show_bias(trainer.bare_model.get_output_embeddings())  # TRL reads it
+    _show_bias(trainer.bare_model)  # TRL reads it
     ours = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept, GROUP)[0]
     theirs = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, kept)[0]
     real = batch["completion_mask"].bool()
