@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ def whole(tiny_world: TinyWorld, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["int8", "int8_dynamic"])
 def test_eight_bits_say_nearly_the_same(whole: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torchao")
     target = whole.with_name("small")
     (whole / "recipe.yaml").write_text("name: whole\n")
     assert main(["quantize", str(whole), str(target), "--kind", kind]) == 0
@@ -43,8 +42,9 @@ def test_eight_bits_say_nearly_the_same(whole: Path, kind: str, capsys: pytest.C
     assert (target / "recipe.yaml").read_text() == "name: whole\n"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchao") is not None, reason="torchao is installed")
-def test_without_torchao_the_error_names_the_extra(whole: Path) -> None:
+def test_without_torchao_the_error_names_the_extra(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ArtifactError, match=r"llmrec\[quantization\]"):
         quantize_folder(whole, whole.with_name("small"), "int8")
 
