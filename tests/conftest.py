@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import quiet  # noqa: F401 - before what imports torch
 from worlds import TinyWorld, make_tiny_world
 
 ROOT = Path(__file__).resolve().parent.parent
