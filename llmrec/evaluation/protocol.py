@@ -23,7 +23,7 @@ from llmrec.evaluation.metrics import METRICS, first_ranks, is_in, repeats
 from llmrec.recommenders.base import Recommender
 from llmrec.types import Ragged
 
-PER_EXAMPLE = ("per_example", "ranks")
+PER_EXAMPLE = ("per_example", "ranks", "rows", "scores")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,12 @@ class Evaluation:
         exact: lists that the recommender proved to be its true best (`ScoredItems.exact`); the others may miss an item
             that its search gave up too early.
         seconds: time spent in `recommend`.
+        intervals: `name@k` -> `[low, high]`, see `llmrec.evaluation.significance`; empty until `described`.
+        slices: name of a slicing -> its slices, see `llmrec.evaluation.slices`; empty until `described`.
+        popularity: how popular and how varied the lists are, see `llmrec.evaluation.beyond_accuracy`; likewise.
         per_example: `name@k` -> `float64[E]`, in the order of the examples; for intervals and paired tests.
         ranks: `int32[E]`, the rank of the first target among the largest k, from 1; 0 if it is not there.
+        rows: `int32[E, k]`, what was recommended, for the largest k. scores: `float32[E, k]`, of the same items.
     """
 
     metrics: dict[str, float]
@@ -57,8 +61,13 @@ class Evaluation:
     unreachable: int
     exact: int
     seconds: float
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    slices: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    popularity: dict[str, float] = field(default_factory=dict)
     per_example: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
     ranks: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32), repr=False, compare=False)
+    rows: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32), repr=False, compare=False)
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
 
     def to_dict(self, per_example: bool = False) -> dict[str, Any]:
         """JSON values; the values of every example only when asked for."""
@@ -115,9 +124,11 @@ def evaluate(
     """
     _check(examples, ks, metrics)
     size, longest = len(recommender.catalog), max(ks)
-    counts = dict.fromkeys(("invalid", "duplicates", "excluded_returned", "unfilled", "unreachable", "exact"), 0)
+    counts: dict[str, Any] = dict.fromkeys(
+        ("invalid", "duplicates", "excluded_returned", "unfilled", "unreachable", "exact"), 0
+    )
     values: dict[str, list[NDArray[np.float64]]] = {f"{name}@{k}": [] for k in ks for name in metrics}
-    ranks, seconds = [], 0.0
+    ranks, answers, seconds = [], [], 0.0
     with tqdm(total=len(examples), desc="evaluate", unit="history", disable=not progress) as bar:
         for start in range(0, len(examples), batch_size):
             batch = examples.take(np.arange(start, min(start + batch_size, len(examples))))
@@ -130,6 +141,7 @@ def evaluate(
             for name, count in _wrong_answers(rows, batch, size, exclude_seen).items():
                 counts[name] += count
             counts["exact"] += int(answer.exact.sum())
+            answers.append((rows, answer.scores))
             ranks.append(first_ranks(rows, batch.targets, longest))
             for name in metrics:
                 for k in ks:
@@ -145,6 +157,8 @@ def evaluate(
         seconds=seconds,
         per_example=per_example,
         ranks=np.concatenate(ranks),
+        rows=np.concatenate([rows for rows, _ in answers]),
+        scores=np.concatenate([scores for _, scores in answers]),
         **counts,
     )
 
