@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_distill, cli_index, cli_recommend, cli_serve
+from llmrec import artifact, assets, cli_distill, cli_hub, cli_index, cli_recommend, cli_serve
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "teach a small model what a finished one knows; see docs/distillation.md"
     distill = verb("distill", _distill, text)
     distill.set_defaults(last="evaluate")
-    distill.add_argument("teacher", type=Path, help="a model folder made by llmrec run")
+    distill.add_argument("teacher", type=Path, help="a model folder made by llmrec run, or user/name on the Hub")
+    distill.add_argument("--revision", help="of a teacher on the Hub")
     distill.add_argument("overrides", nargs="*", help="dotted.key=value, such as distill.student.layers=1", default=[])
     distill.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     cli_distill.add_study(distill)
@@ -87,29 +88,32 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("overrides", nargs="*", help="dotted.key=value for recipes/demo.yaml", default=[])
 
     add = verb("add", _add, "add new items to a trained model, which can recommend them at once")
-    add.add_argument("model", type=Path)
+    cli_hub.add_model(add)
     add.add_argument("items", type=Path, help="a table of the new items alone: .parquet or .csv")
     add.add_argument("output", type=Path, help="the new model folder")
 
     prune = verb("prune", _prune, "drop the words of a model folder that its prompts never hold")
-    prune.add_argument("model", type=Path)
+    cli_hub.add_model(prune)
     prune.add_argument("output", type=Path, help="the new model folder, which recommends the same")
 
     quantize = verb("quantize", _quantize, "store the weights of a model folder in eight bits, by torchao")
-    quantize.add_argument("model", type=Path)
+    cli_hub.add_model(quantize)
     quantize.add_argument("output", type=Path, help="the new model folder")
     text = "int8: weights alone (default); int8_dynamic: activations too, which is faster on some machines"
     quantize.add_argument("--kind", choices=["int8", "int8_dynamic"], default="int8", help=text)
 
-    text = "recommend with a finished model folder"
-    cli_recommend.add_arguments(verb("recommend", cli_recommend.recommend, text))
+    recommend = verb("recommend", cli_recommend.recommend, "recommend with a finished model folder")
+    cli_hub.add_model(recommend)
+    cli_recommend.add_arguments(recommend)
+    serve = verb("serve", cli_serve.serve, "answer over HTTP; see docs/serving.md")
+    cli_hub.add_model(serve)
     cli_serve.add_arguments(
-        verb("serve", cli_serve.serve, "answer over HTTP; see docs/serving.md"),
-        verb("key", cli_serve.key, "make a key for a server's --api-keys or --admin-keys file"),
+        serve, verb("key", cli_serve.key, "make a key for a server's --api-keys or --admin-keys file")
     )
+    cli_hub.add_arguments(verb("push", cli_hub.push, "upload a model folder to the Hugging Face Hub; see docs/hub.md"))
 
     evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
-    evaluate.add_argument("model", type=Path)
+    cli_hub.add_model(evaluate)
     evaluate.add_argument("overrides", nargs="*", help="dotted.key=value for its recipe", default=[])
 
     recipes = verb("recipes", _recipes, "the shipped recipes: ls | show NAME | cp NAME FILE | check [NAME ...]")
@@ -136,10 +140,11 @@ def _run(chosen: argparse.Namespace) -> None:
 
 
 def _distill(chosen: argparse.Namespace) -> None:
+    from llmrec.hub import local_folder
     from llmrec.pipeline.run import plan
     from llmrec.recipe import distill_recipe
 
-    recipe = distill_recipe(chosen.teacher, chosen.overrides)
+    recipe = distill_recipe(local_folder(chosen.teacher, chosen.revision), chosen.overrides)
     cli_distill.study(recipe, chosen) if chosen.study else _carry_out(plan(recipe), chosen)
 
 
@@ -211,7 +216,7 @@ def _add(chosen: argparse.Namespace) -> None:
     from llmrec.sources.files import read_table
     from llmrec.sources.table import items_from_frame
 
-    recommender = LLMRecommender.from_pretrained(chosen.model)
+    recommender = LLMRecommender.from_pretrained(chosen.model, revision=chosen.revision)
     grown = recommender.add_items(items_from_frame(read_table(chosen.items), str(chosen.items)))
     grown.save_pretrained(chosen.output)
     added = len(grown.catalog) - len(recommender.catalog)
@@ -222,10 +227,12 @@ def _add(chosen: argparse.Namespace) -> None:
 
 
 def _prune(chosen: argparse.Namespace) -> None:
+    from llmrec.hub import local_folder
     from llmrec.recommenders.llm import LLMRecommender
     from llmrec.recommenders.llm_folder import copy_about
     from llmrec.recommenders.pruning import pruned
 
+    chosen.model = local_folder(chosen.model, chosen.revision)
     recommender = LLMRecommender.from_pretrained(chosen.model)
     before = len(recommender.task.items.tokenizer)
     small = pruned(recommender)
@@ -236,9 +243,11 @@ def _prune(chosen: argparse.Namespace) -> None:
 
 
 def _quantize(chosen: argparse.Namespace) -> None:
+    from llmrec.hub import local_folder
     from llmrec.recommenders.llm_folder import copy_about
     from llmrec.recommenders.quantization import quantize_folder
 
+    chosen.model = local_folder(chosen.model, chosen.revision)
     copy_about(chosen.model, chosen.output)
     quantize_folder(chosen.model, chosen.output, chosen.kind)
     _print_smaller(chosen, chosen.kind, {"kind": chosen.kind})
@@ -258,11 +267,13 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
     from llmrec.evaluation.protocol import evaluate
     from llmrec.evaluation.report import print_comparison
+    from llmrec.hub import local_folder
     from llmrec.pipeline.run import load_split, plan
     from llmrec.recipe import DistillRecipe, Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
+    chosen.model = local_folder(chosen.model, chosen.revision)
     planned = plan(load_recipe(cli_recommend.recipe_of(chosen.model), chosen.overrides))
     split, settings = load_split(planned), planned.recipe.evaluation
     questions = split.test.sample(settings.users, planned.recipe.seed)

@@ -23,8 +23,7 @@ logger = logging.getLogger("llmrec")
 
 
 def add_arguments(recommend: argparse.ArgumentParser) -> None:
-    """What the verb takes."""
-    recommend.add_argument("model", type=Path)
+    """What the verb takes, beside the model."""
     who = recommend.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="a user id of the data that the model was trained on")
     who.add_argument("--history", help="item ids with commas between, oldest first")
@@ -49,12 +48,14 @@ def add_arguments(recommend: argparse.ArgumentParser) -> None:
 def recommend(chosen: argparse.Namespace) -> None:
     """Recommend, and print or write what comes."""
     from llmrec.evaluation.report import print_user
+    from llmrec.hub import local_folder
     from llmrec.recommenders.base import Recommender
 
     if chosen.k < 1:
         raise DataError(f"-k is {chosen.k}.", fix="Ask for at least one item.")
     if (chosen.input is None) != (chosen.output is None):
         raise DataError("--input and --output go together.", fix="Name a file of histories and a folder for the lists.")
+    chosen.model = local_folder(chosen.model, chosen.revision)
     if chosen.input is not None:
         if chosen.as_list:
             raise DataError("--list and --input do not go together.", fix="Use AsLists with recommend_batch in Python.")

@@ -18,8 +18,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def add_arguments(serve: argparse.ArgumentParser, key: argparse.ArgumentParser) -> None:
-    """What the verbs take; limits that are not here are the fields of `ServingSettings`."""
-    serve.add_argument("model", type=Path, help="a model folder")
+    """What the verbs take, beside the model; limits that are not here are the fields of `ServingSettings`."""
     serve.add_argument(
         "--engine",
         choices=("auto", "transformers", "vllm"),
@@ -28,7 +27,7 @@ def add_arguments(serve: argparse.ArgumentParser, key: argparse.ArgumentParser) 
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine only by default")
     serve.add_argument("--port", type=int, default=8000)
-    serve.add_argument("--name", help="what the model is called in answers; the folder's name by default")
+    serve.add_argument("--name", help="its name in answers; that of the folder or repository by default")
     serve.add_argument("--users", type=Path, help="histories to try it with on the page; see 'recommend --input'")
     serve.add_argument("--api-keys", type=Path, help="keys of 'llmrec key'; without such a file anybody may ask")
     serve.add_argument("--admin-keys", type=Path, help="keys for /admin; without such a file there is none")
@@ -47,6 +46,7 @@ def serve(chosen: argparse.Namespace) -> int:
             raise MissingExtraError(package, "serve", "llmrec serve")
     # Before torch is loaded: threads that spin while they wait take the cores that requests are read on.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from llmrec.hub import local_folder
     from llmrec.serving.keys import read_keys
     from llmrec.serving.server import load, run
     from llmrec.serving.settings import ServingSettings
@@ -66,7 +66,7 @@ def serve(chosen: argparse.Namespace) -> int:
         raise DataError(f"--port is {chosen.port}.", fix="Give a number from 1 to 65535.")
     if chosen.host not in LOOPBACK and not keys:
         logger.warning("anybody who reaches %s can ask this server: it has no --api-keys", chosen.host)
-    service = load(chosen.model, chosen.engine, settings, chosen.users, chosen.dtype)
+    service = load(local_folder(chosen.model, chosen.revision), chosen.engine, settings, chosen.users, chosen.dtype)
     catalog, address = service.catalog.current.catalog, f"http://{chosen.host}:{chosen.port}"
     logger.info("%s: %d items, engine %s, on %s", settings.name, len(catalog), service.engine, address)
     return run(service, chosen.host, chosen.port, keys, admin_keys, chosen.grace_s)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.hub import Pushed
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
@@ -62,3 +63,7 @@ class AsLists(Recommender):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the language model's folder; how it is asked is not in it."""
         self.recommender.save_pretrained(folder)
+
+    def push_to_hub(self, repository: str, **how: Any) -> Pushed:
+        """Upload the language model's folder."""
+        return self.recommender.push_to_hub(repository, **how)

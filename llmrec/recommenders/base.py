@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from llmrec import artifact
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
+from llmrec.hub import Pushed, local_folder
 from llmrec.registry import resolve
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
@@ -62,13 +63,23 @@ class Recommender(Protocol):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `from_pretrained` reads."""
 
+    @abstractmethod
+    def push_to_hub(self, repository: str, **how: Any) -> Pushed:
+        """Save into a folder and upload it; see `llmrec.hub.push_folder`."""
+
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Recommender:
+    def from_pretrained(
+        cls, folder: str | Path, revision: str | None = None, token: str | bool | None = None
+    ) -> Recommender:
         """Read a folder that any recommender saved.
+
+        Args:
+            folder: on the disk, or `user/name` on the Hub. revision, token: see `llmrec.hub.local_folder`.
 
         Raises:
             ArtifactError: the folder is missing or damaged.
         """
+        folder = local_folder(folder, revision, token)
         return resolve("recommender", load_recommender_settings(folder).kind).from_pretrained(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from llmrec.engines.level_scores import level_scores
 from llmrec.engines.lists import decode_lists
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import ArtifactError, DecodingError
+from llmrec.hub import Pushed, local_folder, push_saved
 from llmrec.recommenders.checks import (
     checked_candidates,
     checked_histories,
@@ -261,10 +262,16 @@ class LLMRecommender:
         """
         write_folder(Path(folder), self._model_for("save"), self.task, self.decoding.settings())
 
+    def push_to_hub(self, repository: str, **how: Any) -> Pushed:
+        """Save into a folder and upload it; see `llmrec.hub.push_folder`."""
+        return push_saved(self.save_pretrained, repository, **how)
+
     @classmethod
     def from_pretrained(
         cls,
         folder: str | Path,
+        revision: str | None = None,
+        token: str | bool | None = None,
         dtype: str = "auto",
         device: str | None = None,
         engine: Callable[[NextItemTask], Engine] | None = None,
@@ -272,7 +279,9 @@ class LLMRecommender:
         """Read a model folder.
 
         Args:
-            folder: what `save_pretrained` wrote. dtype: torch's name, or `auto` for the type that was saved.
+            folder: what `save_pretrained` wrote, on the disk or as `user/name` on the Hub.
+            revision, token: of a repository, see `llmrec.hub.local_folder`.
+            dtype: torch's name, or `auto` for the type that was saved.
             device: a torch device; CUDA when there is one, otherwise the CPU.
             engine: makes the engine where another than the embedded one is wanted, after the folder has been checked.
                 No weights are read then; `dtype` and `device` do not matter.
@@ -280,11 +289,12 @@ class LLMRecommender:
         Raises:
             ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
         """
-        task, settings = read_task(Path(folder))
-        decoding = Decoding.parse(settings, where=str(Path(folder) / artifact.RECOMMENDER))
+        folder = local_folder(folder, revision, token)
+        task, settings = read_task(folder)
+        decoding = Decoding.parse(settings, where=str(folder / artifact.RECOMMENDER))
         if engine is not None:
             return cls(None, task, decoding, engine(task))
-        return cls(read_weights(Path(folder), dtype, device), task, decoding)
+        return cls(read_weights(folder, dtype, device), task, decoding)
 
     def _model_for(self, purpose: str) -> PreTrainedModel:
         if self.model is None:

@@ -25,6 +25,7 @@ from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ArtifactError, DataError, LlmrecError
+from llmrec.hub import Pushed, local_folder, push_saved
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
 from llmrec.recommenders.checks import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
@@ -135,14 +136,22 @@ class ScoringRecommender(Component):
 
         artifact.write_folder(Path(folder), write, last=artifact.RECOMMENDER)
 
+    def push_to_hub(self, repository: str, **how: Any) -> Pushed:
+        """Save into a folder and upload it; see `llmrec.hub.push_folder`."""
+        return push_saved(self.save_pretrained, repository, **how)
+
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, revision: str | None = None, token: str | bool | None = None) -> Self:
         """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: on the disk, or `user/name` on the Hub. revision, token: see `llmrec.hub.local_folder`.
 
         Raises:
             ArtifactError: a file is missing or damaged, or the folder holds another kind of recommender.
         """
-        folder, saved = Path(folder), load_recommender_settings(folder)
+        folder = local_folder(folder, revision, token)
+        saved = load_recommender_settings(folder)
         if saved.kind != cls.kind:
             raise ArtifactError(
                 f"{folder} holds a '{saved.kind}' recommender, {cls.__name__} reads '{cls.kind}'. "

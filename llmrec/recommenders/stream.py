@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from llmrec import artifact
 from llmrec.data.vocabulary import Vocabulary
 from llmrec.errors import ArtifactError, DataError
+from llmrec.hub import local_folder
 from llmrec.recommenders.base import Recommender, load_recommender_settings
 from llmrec.recommenders.checks import checked_k
 from llmrec.sources.files import count_rows, digest, iter_batches, require_columns
@@ -133,7 +134,7 @@ def recommend_file(
     only files can be compared with those of the first call.
 
     Args:
-        model: a folder written by `save_pretrained`.
+        model: a folder written by `save_pretrained`, or `user/name` on the Hub.
         source: a parquet file or a folder of them, or CSV or TSV; see `COLUMNS`. It need not fit into memory.
         output: a new folder, or one that the same call began.
         k, exclude_seen, candidates: see `Recommender.recommend`.
@@ -144,7 +145,7 @@ def recommend_file(
         ArtifactError: there is no usable model, the output belongs to another call, or another process writes there.
         DataError: the input cannot be read, or a setting is not allowed.
     """
-    model, source, output = Path(model), Path(source), Path(output)
+    model, source, output = local_folder(model), Path(source), Path(output)
     plan = _plan(model, source, k, exclude_seen, candidates, shard_users)
     if output.exists() and not output.is_dir():
         raise ArtifactError(f"{output} is a file. Name a folder for the lists.")
