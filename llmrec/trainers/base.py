@@ -33,6 +33,7 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.tasks.next_item import NextItemTask
+from llmrec.trainers.arithmetic import without_slow_bfloat16
 from llmrec.trainers.batches import TokenBatches
 from llmrec.trainers.callbacks import ProgressBar
 from llmrec.trainers.item_rows import model_for_decoding, restore_embedding, trained_item_rows
@@ -79,7 +80,8 @@ class TrainerSettings(Component):
         Raises:
             RecipeError: TRL does not know a field, or refuses a value.
         """
-        chosen = {"eval_strategy": "epoch", "report_to": "none", "disable_tqdm": False, "seed": seed, **self.args}
+        defaults = {"eval_strategy": "epoch", "report_to": "none", "disable_tqdm": False, "seed": seed}
+        chosen = without_slow_bfloat16({**defaults, **self.args})
         ours = {
             "output_dir": str(output),
             "remove_unused_columns": False,
