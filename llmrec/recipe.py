@@ -71,6 +71,9 @@ class EvaluationRecipe(Component):
         ks: list lengths. exclude_seen: leave out items of the history. baselines: `recommender` names to print beside
             the model. users: questions drawn by the seed; all when None.
         precision: arithmetic of the model while it decodes.
+        category: a column of the catalog by which results are sliced and lists called diverse; where it is None, the
+            column `category` or `categories`, if there is one.
+        samples: draws of users behind every interval.
     """
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 10), min_length=1)
@@ -78,6 +81,8 @@ class EvaluationRecipe(Component):
     baselines: tuple[str, ...] = ("popularity", "markov")
     users: int | None = Field(None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    category: str | None = None
+    samples: int = Field(1000, ge=1)
 
 
 class AnyRecipe(Component):

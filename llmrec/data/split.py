@@ -25,11 +25,14 @@ class Examples:
     Args:
         users: `int32[E]`, user rows. histories: `E` lists of item rows, oldest first.
         targets: `E` lists of item rows, none empty.
+        gaps: `int64[E]`, time from the last item of the history to the (first) target, in the unit of the data's
+            `time`; None where it is not known.
     """
 
     users: Rows
     histories: Ragged
     targets: Ragged
+    gaps: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -40,6 +43,7 @@ class Examples:
             self.users[chosen],
             _slices(self.histories.values, self.histories.offsets[chosen], self.histories.offsets[chosen + 1]),
             _slices(self.targets.values, self.targets.offsets[chosen], self.targets.offsets[chosen + 1]),
+            None if self.gaps is None else self.gaps[chosen],
         )
 
     def sample(self, size: int | None, seed: int) -> Examples:
@@ -55,6 +59,12 @@ def _slices(values: Rows, starts: NDArray[np.int64], stops: NDArray[np.int64]) -
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
     return Ragged(values[positions], offsets)
+
+
+def _gaps(interactions: Interactions, events: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Time since the event before; each of these has one of the same user."""
+    times = interactions.table["time"].to_numpy()
+    return times[events] - times[events - 1]
 
 
 @dataclass(frozen=True)
@@ -109,9 +119,10 @@ def leave_one_out(interactions: Interactions) -> Split:
     def examples(target: int) -> Examples:
         keep = last > target
         histories = interactions.filter(keep).histories
-        values = interactions.item_rows[interactions.offsets[1:] - target]
-        users = np.arange(len(interactions.users), dtype=np.int32)
-        return Examples(users, histories, Ragged(values, np.arange(len(users) + 1, dtype=np.int64)))
+        events = interactions.offsets[1:] - target
+        values, users = interactions.item_rows[events], np.arange(len(interactions.users), dtype=np.int32)
+        targets = Ragged(values, np.arange(len(users) + 1, dtype=np.int64))
+        return Examples(users, histories, targets, _gaps(interactions, events))
 
     return Split(
         interactions.filter(last > 2),
@@ -152,7 +163,8 @@ def global_temporal(interactions: Interactions, valid: float = 0.1, test: float 
         with_past = events > starts
         events, users, starts = events[with_past], users[with_past], starts[with_past]
         histories = _slices(interactions.item_rows, starts, events)
-        return Examples(users, histories, Ragged(interactions.item_rows[events], np.arange(len(events) + 1)))
+        targets = Ragged(interactions.item_rows[events], np.arange(len(events) + 1))
+        return Examples(users, histories, targets, _gaps(interactions, events))
 
     return Split(
         interactions.filter(part == 0),

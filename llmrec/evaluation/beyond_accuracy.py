@@ -1,6 +1,7 @@
 """What recommended lists are like, hit or not: how new, how varied, how much more popular than what users take.
 
-One value a list (NaN for a list that has none), over its real items; empty places (-1) are passed over.
+One value a list (NaN for a list that has none), over its real items; empty places (-1) are passed over. `coverage` and
+`concentration` are of all lists together: one number, which has no meaning for a single user.
 """
 
 from __future__ import annotations
@@ -121,6 +122,30 @@ def group_diversity(rows: Rows2D, groups: NDArray[np.int32]) -> Values:
     same = (of_items[:, :, None] == of_items[:, None, :]) & real[:, :, None] & real[:, None, :]  # (B, n, n)
     alike = same.sum(axis=(1, 2)) - real.sum(axis=1)
     return 1 - np.divide(alike, pairs, out=np.full(len(rows), np.nan), where=pairs > 0)
+
+
+def coverage(rows: Rows2D, size: int) -> float:
+    """Share of the catalog that is in any list (Herlocker et al., 2004). More lists cover more: compare equal numbers.
+
+    >>> coverage(np.array([[0, 1], [1, -1]]), size=8)
+    0.25
+    """
+    return float(len(np.unique(rows[(rows >= 0) & (rows < size)])) / size)
+
+
+def concentration(rows: Rows2D, size: int) -> float:
+    """Gini coefficient of how often each item of the catalog is recommended (Fleder and Hosanagar, 2009).
+
+    0 where all items come equally often, near 1 where a few take all places: `sum (2 i - N - 1) c_i / (N sum c_i)`
+    over the counts in ascending order, i from 1.
+
+    >>> concentration(np.array([[0], [0], [1], [1]]), size=2), concentration(np.array([[0], [0]]), size=4)
+    (0.0, 0.75)
+    """
+    counts = np.sort(np.bincount(rows[(rows >= 0) & (rows < size)], minlength=size))
+    if not counts.sum():
+        return float("nan")
+    return float((2 * np.arange(1, size + 1) - size - 1) @ counts / (size * counts.sum()))
 
 
 def list_measures(rows: Rows2D, targets: Ragged, facts: ItemFacts) -> dict[str, Values]:

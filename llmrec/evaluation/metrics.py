@@ -62,7 +62,27 @@ def ndcg(rows: Rows2D, targets: Ragged, k: int) -> NDArray[np.float64]:
     return hits(rows, targets, k) @ discounts / np.where(ideal > 0, ideal, 1.0)
 
 
-METRICS: dict[str, Metric] = {"hr": hit_rate, "ndcg": ndcg, "mrr": mrr, "recall": recall}
+def average_precision(rows: Rows2D, targets: Ragged, k: int) -> NDArray[np.float64]:
+    """AP@k = sum over hits of (hits so far / rank), divided by the targets; MAP@k is its mean, as in trec_eval.
+
+    All targets are counted, also where they are more than k places, so that a list of k hits is perfect only if no
+    target is left. With one target this is MRR@k.
+
+    >>> average_precision(np.array([[7, 3, 5]]), Ragged.from_lists([[5, 3]]), k=3).round(4)  # (1/2 + 2/3) / 2
+    array([0.5833])
+    """
+    found = hits(rows, targets, k)
+    precisions = np.cumsum(found, axis=1) / np.arange(1, k + 1)
+    return np.where(found, precisions, 0).sum(axis=1) / np.maximum(_distinct_targets(targets), 1)
+
+
+METRICS: dict[str, Metric] = {
+    "hr": hit_rate,
+    "ndcg": ndcg,
+    "mrr": mrr,
+    "recall": recall,
+    "map": average_precision,
+}
 """Name -> function; `evaluate` writes `name@k`."""
 
 

@@ -42,9 +42,9 @@ class Evaluation:
         exact: lists that the recommender proved to be its true best (`ScoredItems.exact`); the others may miss an item
             that its search gave up too early.
         seconds: time spent in `recommend`.
-        intervals: `name@k` -> `[low, high]`, see `llmrec.evaluation.significance`; empty until `described`.
-        slices: name of a slicing -> its slices, see `llmrec.evaluation.slices`; empty until `described`.
-        popularity: how popular and how varied the lists are, see `llmrec.evaluation.beyond_accuracy`; likewise.
+        intervals: `name@k` -> `[low, high]`; empty until `llmrec.evaluation.describe` fills it, as are the next two.
+        slices: name of a slicing -> its slices, see `llmrec.evaluation.slices`.
+        popularity: how popular and how varied the lists are, see `llmrec.evaluation.beyond_accuracy`.
         per_example: `name@k` -> `float64[E]`, in the order of the examples; for intervals and paired tests.
         ranks: `int32[E]`, the rank of the first target among the largest k, from 1; 0 if it is not there.
         rows: `int32[E, k]`, what was recommended, for the largest k. scores: `float32[E, k]`, of the same items.

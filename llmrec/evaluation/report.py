@@ -112,6 +112,8 @@ def _notes(results: dict[str, Evaluation]) -> list[str]:
         lines.append(f"Protocol{f' of {owners}' if len(protocols) > 1 else ''}: {protocol}.")
     if len(protocols) > 1:
         lines.append("The protocols differ: do not compare across them.")
+    if intervals := _intervals(results):
+        lines.append(intervals)
     faults = {
         label: [f"{count:,} {name}" for name in FAULTS if (count := getattr(result, name))]
         for label, result in results.items()
@@ -125,6 +127,20 @@ def _notes(results: dict[str, Evaluation]) -> list[str]:
     if not any(faults.values()):
         lines.append("No faults: every list is full, and its items are real, distinct and allowed.")
     return lines
+
+
+def _intervals(results: dict[str, Evaluation]) -> str:
+    """How sure the last metric that says it is: all models in one line, or nothing."""
+    names = _unique(name for result in results.values() for name in result.intervals)
+    if not names:
+        return ""
+    chosen = next((name for name in reversed(names) if name.startswith("ndcg@")), names[-1])
+    found = [
+        f"{label} {result.intervals[chosen][0]:.4f} to {result.intervals[chosen][1]:.4f}"
+        for label, result in results.items()
+        if chosen in result.intervals
+    ]
+    return f"95% intervals of {chosen}, users drawn: {', '.join(found)}."
 
 
 def _console(file: IO[str] | None) -> Console:

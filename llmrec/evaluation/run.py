@@ -72,6 +72,7 @@ class Run:
                 "scores": self.evaluation.scores,
                 **_ragged("histories", self.examples.histories),
                 **_ragged("targets", self.examples.targets),
+                **({} if self.examples.gaps is None else {"gaps": self.examples.gaps}),
                 **{VALUES + name: values for name, values in self.evaluation.per_example.items()},
             }
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, target / ANSWERS)
@@ -106,8 +107,8 @@ class Run:
                 rows=arrays["rows"],
                 scores=arrays["scores"],
             )
-            lists = {name: Ragged(arrays[name], arrays[f"{name}.offsets"]) for name in ("histories", "targets")}
-            examples = Examples(arrays["users"], **lists)
+            lists = [Ragged(arrays[name], arrays[f"{name}.offsets"]) for name in ("histories", "targets")]
+            examples = Examples(arrays["users"], lists[0], lists[1], arrays.get("gaps"))
             return cls(head["name"], evaluation, examples, head["questions"], catalog, head["facts"])
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, SafetensorError, DataError) as error:
             raise ArtifactError(

@@ -76,13 +76,14 @@ def intervals(
     if not (0 < level < 1 and samples >= 1):
         raise DataError(f"level={level}, samples={samples}.", fix="Give a level in (0, 1) and at least one sample.")
     sums, counts, totals = {}, {}, {}
+    owners, size = _owners(users)
     for name, values in columns.items():
-        owners, size = _owners(values, users)
+        _check_lengths(values, users)
         real = ~np.isnan(values)
         sums[name] = np.bincount(owners, np.where(real, values, 0.0), size)
         counts[name] = np.bincount(owners, real, size)
         totals[name] = np.empty(samples), np.empty(samples)
-    for block, drawn in _draws(len(np.unique(users)), samples, seed):
+    for block, drawn in _draws(size, samples, seed):
         for name in columns:
             totals[name][0][block] = sums[name][drawn].sum(axis=1)
             # Where all users have equally many questions, so has every draw.
@@ -130,9 +131,10 @@ def paired(
         raise DataError(
             f"{len(first)} values are to be compared with {len(second)}.", fix="Ask both the same questions."
         )
+    _check_lengths(first, users)
     both = ~(np.isnan(first) | np.isnan(second))
     differences, users = (first - second)[both], users[both]
-    owners, size = _owners(differences, users)
+    owners, size = _owners(users)
     sums = np.bincount(owners, differences, size).astype(np.float64)
     mean, low, high = interval(differences, users, level, samples, seed)
     return Difference(mean, low, high, _sign_flip_p(sums[np.abs(sums) > 1e-12], flips, seed), size)
@@ -166,10 +168,13 @@ def _sign_flip_p(sums: Values, flips: int, seed: int) -> float:
     return (1 + far) / (1 + flips)
 
 
-def _owners(values: Values, users: NDArray[np.integer]) -> tuple[NDArray[np.int64], int]:
-    """The users as numbers from 0, `int64[E]`, and how many there are."""
+def _check_lengths(values: Values, users: NDArray[np.integer]) -> None:
     if len(values) != len(users):
         raise DataError(f"{len(values)} values came with {len(users)} users.", fix="Give the user of every value.")
+
+
+def _owners(users: NDArray[np.integer]) -> tuple[NDArray[np.int64], int]:
+    """The users as numbers from 0, `int64[E]`, and how many there are."""
     if not len(users):
         raise DataError("there is no question.", fix="Check the split, the sample and the values: all may be NaN.")
     distinct, owners = np.unique(users, return_inverse=True)

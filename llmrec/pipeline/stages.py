@@ -15,11 +15,15 @@ from llmrec.recipe import AnyRecipe, Recipe
 from llmrec.registry import resolve
 
 if TYPE_CHECKING:
-    from llmrec.evaluation.protocol import Evaluation
+    from llmrec.data.catalog import Catalog
+    from llmrec.evaluation.beyond_accuracy import ItemFacts
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
 logger = logging.getLogger(__name__)
+
+CATEGORIES = ("category", "categories")
+"""Columns that are taken for the categories where a recipe names none."""
 
 GUARD = "ndcg@10"
 """What decides, on the validation questions, which model is kept."""
@@ -84,15 +88,16 @@ def evaluate(
     """
     catalog, interactions = store.load(data)
     split = splits.cut(interactions, recipe.split)
+    facts = item_facts(recipe, split, catalog)
     found, seconds = {}, {}
 
     def measured(name: str, recommender: Any, questions: splits.Examples, ks: tuple[int, ...]) -> dict[str, Any]:
-        from llmrec.evaluation import protocol
+        from llmrec.evaluation.describe import describe
+        from llmrec.evaluation.protocol import evaluate
 
-        result: Evaluation = protocol.evaluate(
-            recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol
-        )
-        found = result.to_dict()
+        settings = recipe.evaluation
+        result = evaluate(recommender, questions, ks, settings.exclude_seen, split=split.protocol)
+        found = describe(result, questions, facts, samples=settings.samples, seed=recipe.seed).to_dict()
         seconds[name] = found.pop("seconds")  # not part of the result: a second run shall give the same file
         return found
 
@@ -129,6 +134,18 @@ def _best(stages: dict[str, dict[str, Any]]) -> str:
     best = max(scores, key=lambda name: scores[name])
     logger.info("%s on validation: %s. Kept: %s", GUARD, ", ".join(f"{n} {v:.4f}" for n, v in scores.items()), best)
     return best
+
+
+def item_facts(recipe: AnyRecipe, split: splits.Split, catalog: Catalog) -> ItemFacts:
+    """What an evaluation may know of the items: train counts, and the categories that the recipe names.
+
+    Raises:
+        DataError: the catalog has no column of that name.
+    """
+    from llmrec.evaluation.beyond_accuracy import ItemFacts
+
+    usual = [name for name in CATEGORIES if name in catalog.table.column_names]
+    return ItemFacts.of(split.train, catalog, recipe.evaluation.category or next(iter(usual), None))
 
 
 def load(folder: Path, recipe: AnyRecipe) -> Recommender:

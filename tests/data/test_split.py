@@ -43,6 +43,17 @@ def test_leave_one_out_by_hand() -> None:
     assert "leave-one-out" in split.protocol
 
 
+def test_questions_know_the_time_since_the_last_item() -> None:
+    made = interactions([(0, 0, 1), (0, 1, 3), (0, 2, 3), (0, 3, 10), (1, 4, 5), (1, 5, 6), (1, 6, 19)])
+    split = leave_one_out(made)
+    assert split.test.gaps.tolist() == [7, 13]
+    assert split.valid.gaps.tolist() == [0, 1]
+    assert split.test.take(np.array([1])).gaps.tolist() == [13]
+    later = global_temporal(made, 0.2, 0.3)
+    assert questions(later.test) == [(0, [0, 1, 2], [3]), (1, [4], [5]), (1, [4, 5], [6])]
+    assert later.test.gaps.tolist() == [7, 1, 13]
+
+
 def test_leave_one_out_needs_three_events() -> None:
     with pytest.raises(DataError, match=r"'u1' has 2 events.*\(1 such users\).*min_user_events: 3"):
         leave_one_out(from_histories([0, 1, 2], [3, 4]))

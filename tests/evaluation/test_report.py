@@ -60,6 +60,13 @@ def test_table_says_when_a_search_may_have_missed_items() -> None:
     assert "popularity: " not in text
 
 
+def test_table_says_how_sure_it_is_where_that_is_known() -> None:
+    sure = replace(MODEL, intervals={"hr@10": [0.07, 0.09], "ndcg@10": [0.0401, 0.0512], "mrr@10": [0.03, 0.04]})
+    text = comparison_table({"model": sure, "popularity": POPULARITY})
+    assert "95% intervals of ndcg@10, users drawn: model 0.0401 to 0.0512." in text
+    assert "95%" not in comparison_table({"model": MODEL})
+
+
 def test_table_warns_when_protocols_differ() -> None:
     other = replace(POPULARITY, protocol="global temporal")
     text = comparison_table({"model": MODEL, "popularity": other})

@@ -56,6 +56,7 @@ def test_a_run_comes_back_as_it_was(world: World, tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.values(name), values)
     assert [list(h) for h in again.examples.histories] == [list(h)[-50:] for h in world[1].test.histories]
     assert [list(t) for t in again.examples.targets] == [list(t) for t in world[1].test.targets]
+    np.testing.assert_array_equal(again.examples.gaps, world[1].test.gaps)
     assert again.catalog.title(3) == world[0].title(3)
     assert sorted(path.name for path in (tmp_path / "markov").iterdir()) == sorted(
         [runs.HEAD, runs.ANSWERS, runs.ITEMS]

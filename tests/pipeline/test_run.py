@@ -79,6 +79,11 @@ def test_the_folder_says_what_was_measured_and_how(there: Finished) -> None:
     assert figures["test"]["metrics"] == there.summary["test"]
     assert figures["test"]["protocol"] == there.summary["protocol"]
     assert "20 users" in there.summary["protocol"]
+    for found in (figures["test"], *figures["baselines"].values()):
+        assert list(found["intervals"]) == list(found["metrics"])
+        assert all(low <= found["metrics"][name] <= high for name, (low, high) in found["intervals"].items())
+        assert {"history_length", "category", "time_gap"} <= set(found["slices"])
+        assert {"novelty", "popularity_lift", "coverage", "concentration"} <= set(found["popularity"])
     card = (there.folder / "README.md").read_text()
     assert there.summary["protocol"] in card
     assert f"{there.summary['test']['ndcg@10']:.4f}" in card
