@@ -5,6 +5,7 @@ model folder
 ├── recommender.json     kind, decoding settings, hash of the prompt and of the codes
 ├── prompt.jinja         the one wording
 ├── item_index/          codes.safetensors, index.json
+├── item_head/           weights.safetensors: the projection of a recommender of the kind item_head
 ├── catalog.parquet      item ids, titles, text columns
 ├── recipe.yaml          the resolved recipe
 ├── eval.json, README.md measured figures, the model card
@@ -23,6 +24,8 @@ from pathlib import Path
 RECOMMENDER = "recommender.json"
 PROMPT = "prompt.jinja"
 ITEM_INDEX = "item_index"
+ITEM_HEAD = "item_head"
+ITEM_HEAD_WEIGHTS = "weights.safetensors"
 CATALOG = "catalog.parquet"
 RECIPE = "recipe.yaml"
 EVALUATION = "eval.json"

@@ -271,6 +271,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from llmrec.pipeline.run import load_split, plan
     from llmrec.recipe import DistillRecipe, Recipe, load_recipe
     from llmrec.recommenders.base import Recommender
+    from llmrec.recommenders.item_head import ItemHeadRecommender
     from llmrec.recommenders.llm import Decoding, LLMRecommender
 
     chosen.model = local_folder(chosen.model, chosen.revision)
@@ -280,10 +281,11 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     recommender = Recommender.from_pretrained(chosen.model)
     if (
         isinstance(planned.recipe, Recipe | DistillRecipe)
-        and isinstance(recommender, LLMRecommender)
+        and isinstance(recommender, LLMRecommender | ItemHeadRecommender)
         and recommender.model is not None
     ):
-        recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
+        if isinstance(recommender, LLMRecommender):
+            recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
         recommender.model.to(getattr(torch, settings.precision))
     found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
     print_comparison({planned.recipe.name: found})

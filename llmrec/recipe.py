@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 from llmrec import artifact, assets
 from llmrec.component import Component
 from llmrec.errors import RecipeError
+from llmrec.registry import resolve
 
 Settings = dict[str, Any]
 
@@ -148,8 +149,12 @@ class Recipe(AnyRecipe):
 
     @property
     def makes(self) -> str:
-        """A language model."""
-        return "llm"
+        """What the trainer makes: a language model that writes codes, or one with an item head.
+
+        Raises:
+            RecipeError: there is no such trainer.
+        """
+        return str(resolve("trainer", str(self.train.get("kind"))).makes)
 
     @property
     def trained_under(self) -> str:

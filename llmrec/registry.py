@@ -56,6 +56,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "dpo": "llmrec.trainers.dpo:DPO",
         "list_dpo": "llmrec.trainers.list_dpo:ListDPO",
         "grpo": "llmrec.trainers.grpo:GRPO",
+        "item_head": "llmrec.trainers.item_head:ItemHead",
     },
     "recommender": {
         "popularity": "llmrec.recommenders.popularity:Popularity",
@@ -69,6 +70,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "sasrec": "llmrec.recommenders.sasrec:SASRec",
         "bert4rec": "llmrec.recommenders.bert4rec:BERT4Rec",
         "llm": "llmrec.recommenders.llm:LLMRecommender",
+        "item_head": "llmrec.recommenders.item_head:ItemHeadRecommender",
     },
 }
 

@@ -14,7 +14,7 @@ from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.pipeline.plan import TRAIN, Plan
 from llmrec.pipeline.run import check_compared, data_stage, evaluate_stage, kind_and_settings, with_seed
 from llmrec.recipe import BaselineRecipe
-from llmrec.registry import build
+from llmrec.registry import REGISTRY, build, resolve
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
@@ -53,8 +53,10 @@ def check_baseline(recipe: BaselineRecipe) -> tuple[Any, Any]:
     Raises:
         RecipeError: a plug-in or one of its settings is unknown, or the recommender cannot be fitted.
     """
-    if recipe.makes == "llm":
-        raise RecipeError("recommender.kind: 'llm' is made from index, model and train; leave out 'recommender'.")
+    if recipe.makes in REGISTRY["recommender"] and not hasattr(resolve("recommender", recipe.makes), "fit"):
+        raise RecipeError(
+            f"recommender.kind: '{recipe.makes}' is made from index, model and train; leave out 'recommender'."
+        )
     check_compared(recipe)
     settings = with_seed("recommender", recipe.recommender, recipe.seed)
     return build("source", recipe.data, "data"), build("recommender", settings, "recommender")

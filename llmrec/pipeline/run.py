@@ -158,6 +158,13 @@ def check_language_model(recipe: Recipe) -> Parts:
     aligners = {name: build("trainer", settings, f"align.{name}") for name, settings in recipe.alignments.items()}
     for each in (trainer, *aligners.values()):
         each.config(recipe.output, recipe.seed)
+    for name, aligner in aligners.items():
+        if aligner.makes != trainer.makes:
+            raise RecipeError(
+                f"align.{name}: it makes a recommender of the kind '{aligner.makes}', and train.kind: "
+                f"{recipe.train['kind']} one of the kind '{trainer.makes}'. Stages that go on from each other make the "
+                "same: leave this one out, or train otherwise."
+            )
     check_compared(recipe)
     return Parts(
         build("source", recipe.data, "data"),

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
-from llmrec.recipe import AnyRecipe, Recipe
+from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import resolve
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.evaluation.beyond_accuracy import ItemFacts
     from llmrec.recommenders.base import Recommender
-    from llmrec.recommenders.llm import Decoding, LLMRecommender
+    from llmrec.recommenders.llm import Decoding
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _arguments(
     return model, task, split.train, split.valid, work, recipe.seed, decoding, exclude_seen
 
 
-def save(recommender: LLMRecommender, log: dict[str, Any], target: Path) -> None:
+def save(recommender: Recommender, log: dict[str, Any], target: Path) -> None:
     """Write what a stage that trains leaves: `target/model` and `target/training.json`."""
     recommender.save_pretrained(target / "model")
     artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
@@ -151,8 +151,8 @@ def item_facts(recipe: AnyRecipe, split: splits.Split, catalog: Catalog) -> Item
 def load(folder: Path, recipe: AnyRecipe) -> Recommender:
     """A saved model, in the arithmetic that the recipe wants for its evaluation."""
     from llmrec.recommenders.base import Recommender
-    from llmrec.recommenders.llm import LLMRecommender
 
-    if recipe.makes == LLMRecommender.kind:
-        return LLMRecommender.from_pretrained(folder, dtype=recipe.evaluation.precision)
-    return Recommender.from_pretrained(folder)
+    if isinstance(recipe, BaselineRecipe):
+        return Recommender.from_pretrained(folder)
+    kind: Any = resolve("recommender", recipe.makes)
+    return kind.from_pretrained(folder, dtype=recipe.evaluation.precision)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from llmrec import artifact
@@ -31,6 +30,7 @@ from llmrec.recommenders.checks import (
     left_out,
 )
 from llmrec.recommenders.llm_folder import KIND, read_task, read_weights, write_folder
+from llmrec.recommenders.prompt_batches import prompt_batches
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems, ScoredLists
 
@@ -232,13 +232,7 @@ class LLMRecommender:
     def _batches(
         self, histories: Ragged, what: str, progress: bool
     ) -> Iterator[tuple[NDArray[np.int64], list[list[int]]]]:
-        """The users, those with histories of like length together, and their prompts."""
-        by_length = np.argsort(np.minimum(histories.lengths, self.task.max_history), kind="stable")
-        with tqdm(total=len(by_length), desc=what, unit="user", disable=not progress) as bar:
-            for start in range(0, len(by_length), self.decoding.batch_size):
-                users = by_length[start : start + self.decoding.batch_size]
-                yield users, [self.task.prompt(history) for history in histories.take(users)]
-                bar.update(len(users))
+        return prompt_batches(self.task, histories, self.decoding.batch_size, what, progress)
 
     def add_items(self, items: Catalog) -> Self:
         """The same model with more items, which it can recommend at once: no weight and no code changes.

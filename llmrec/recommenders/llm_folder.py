@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 import llmrec
@@ -24,6 +25,7 @@ from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.base import RecommenderSettings, load_recommender_settings, save_recommender_settings
+from llmrec.recommenders.item_projection import ItemProjection
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
 
@@ -32,11 +34,19 @@ KIND = "llm"
 T = TypeVar("T")
 
 
-def write_folder(folder: Path, model: PreTrainedModel, task: NextItemTask, decoding: dict[str, Any]) -> None:
+def write_folder(
+    folder: Path,
+    model: PreTrainedModel,
+    task: NextItemTask,
+    decoding: dict[str, Any],
+    kind: str = KIND,
+    write_more: Callable[[Path], None] | None = None,
+) -> None:
     """Write a model folder (see `llmrec.artifact`), merged weights, no pickle.
 
     Args:
-        decoding: the settings that go into `recommender.json`.
+        decoding: the settings that go into `recommender.json`. kind: of the recommender.
+        write_more: writes what this kind has beside the rest.
     """
     tokenizer = task.items.tokenizer
 
@@ -51,19 +61,24 @@ def write_folder(folder: Path, model: PreTrainedModel, task: NextItemTask, decod
         pq.write_table(task.catalog.table, target / artifact.CATALOG)
         (target / artifact.PROMPT).write_bytes(task.template.source.encode())  # line ends as they were hashed
         (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
+        if write_more is not None:
+            write_more(target)
         settings = {
             **decoding,
             "max_history": task.max_history,
             "prompt_sha256": task.template.digest,
             "codes_sha256": task.items.index.digest,
         }
-        save_recommender_settings(target, RecommenderSettings(KIND, settings, llmrec.__version__))
+        save_recommender_settings(target, RecommenderSettings(kind, settings, llmrec.__version__))
 
     artifact.write_folder(folder, write, last=artifact.RECOMMENDER)
 
 
-def read_task(folder: Path) -> tuple[NextItemTask, dict[str, Any]]:
+def read_task(folder: Path, kind: str = KIND) -> tuple[NextItemTask, dict[str, Any]]:
     """Everything of a model folder but the weights.
+
+    Args:
+        kind: of the recommender that it must hold.
 
     Returns:
         The task, and how to decode, as `write_folder` was given it.
@@ -72,8 +87,9 @@ def read_task(folder: Path) -> tuple[NextItemTask, dict[str, Any]]:
         ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
     """
     saved = load_recommender_settings(folder)
-    if saved.kind != KIND:
-        raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not a language model.")
+    if saved.kind != kind:
+        wanted = "a language model" if kind == KIND else f"one of the kind '{kind}'"
+        raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not {wanted}.")
     settings = dict(saved.settings)
     prompt_sha256, codes_sha256 = settings.pop("prompt_sha256", None), settings.pop("codes_sha256", None)
     max_history = int(settings.pop("max_history", 0))
@@ -109,6 +125,31 @@ def read_weights(folder: Path, dtype: str, device: str | None) -> PreTrainedMode
     model = _complete(folder, load)
     keep_soft_cap(model)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def write_projection(head: ItemProjection, folder: Path) -> None:
+    """Write `item_head/`; a folder of its own, for vLLM reads all safetensors beside `config.json` as the model's."""
+    weights = {"text": head.text, **head.state_dict()}
+    (folder / artifact.ITEM_HEAD).mkdir()
+    plain = {name: weight.detach().cpu().float().contiguous() for name, weight in weights.items()}
+    save_file(plain, folder / artifact.ITEM_HEAD / artifact.ITEM_HEAD_WEIGHTS)
+
+
+def read_projection(folder: Path) -> ItemProjection:
+    """What `write_projection` wrote.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    path = folder / artifact.ITEM_HEAD / artifact.ITEM_HEAD_WEIGHTS
+    weights = _complete(folder, lambda: load_file(path))
+    try:
+        (dimensions, hidden), text = weights["of_state"].shape, weights.pop("text")
+        head = ItemProjection(text, hidden, dimensions, reads="read" in weights)
+        head.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is not a readable item head ({error}). Save or download it again.") from error
+    return head.eval()
 
 
 def read_quantized(folder: Path, configuration: Any) -> PreTrainedModel:

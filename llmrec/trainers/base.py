@@ -56,6 +56,8 @@ class TrainerSettings(Component):
 
     where: ClassVar[str] = "train"
     """The recipe's key, for messages."""
+    makes: ClassVar[str] = LLMRecommender.kind
+    """The registered name of the recommender that comes out."""
 
     tuning: Literal["full", "lora"] = "full"
     lora: dict[str, Any] = {}
@@ -207,7 +209,7 @@ class RecommendingTrainer:
         """Recommend for the validation users and measure hits."""
         was_training = self.model.training
         autocast = torch.autocast(self.args.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
-        recommender = LLMRecommender(model_for_decoding(self.bare_model), self.task, self.decoding)
+        recommender = self.recommender(model_for_decoding(self.bare_model))
         with autocast:
             found = evaluate(
                 recommender, self.valid, exclude_seen=self.exclude_seen, progress=not self.args.disable_tqdm
@@ -219,10 +221,14 @@ class RecommendingTrainer:
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def recommender(self, model: PreTrainedModel) -> Any:
+        """What is trained, as a recommender around the bare model."""
+        return LLMRecommender(model, self.task, self.decoding)
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Checkpoints need no card; the finished folder gets llmrec's."""
 
-    def finished(self: Any, result: Any) -> tuple[LLMRecommender, dict[str, Any]]:
+    def finished(self: Any, result: Any) -> tuple[Any, dict[str, Any]]:
         """The recommender after training, with merged weights and an ordinary `forward`, and the log.
 
         Args:
@@ -234,7 +240,7 @@ class RecommendingTrainer:
         tuned.config.use_cache = True  # the Trainer switches it off, and the folder is for decoding
         tuned.eval()
         log = {"history": self.state.log_history, "best": self.state.best_metric, **result.metrics}
-        return LLMRecommender(tuned, self.task, self.decoding), log
+        return self.recommender(tuned), log
 
 
 def last_checkpoint(output: Path) -> str | None:
