@@ -86,8 +86,11 @@ def evaluate(
     Args:
         models: stage name -> the stage's folder, in their order. beside: further recommenders to print beside it.
     """
+    from llmrec.evaluation.leaks import check_split
+
     catalog, interactions = store.load(data)
     split = splits.cut(interactions, recipe.split)
+    check_split(split)
     facts = item_facts(recipe, split, catalog)
     found, seconds = {}, {}
 
