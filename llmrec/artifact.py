@@ -9,17 +9,21 @@ model folder
 ├── catalog.parquet      item ids, titles, text columns
 ├── recipe.yaml          the resolved recipe
 ├── eval.json, README.md measured figures, the model card
+├── training.json, training.png, made.json   how it came about: losses, seconds, machine, versions
 └── handler.py           a Hub inference endpoint
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from llmrec.errors import ArtifactError
 
 RECOMMENDER = "recommender.json"
 PROMPT = "prompt.jinja"
@@ -31,6 +35,15 @@ RECIPE = "recipe.yaml"
 EVALUATION = "eval.json"
 CARD = "README.md"
 HANDLER = "handler.py"
+LOG = "training.json"
+PLOT = "training.png"
+MADE = "made.json"
+
+STORY = (CARD, LOG, PLOT, MADE)
+"""Differ from run to run, since they hold times."""
+
+ABOUT = (*STORY, EVALUATION, RECIPE, HANDLER)
+"""What is said about a model; no answer of it depends on these."""
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], last: str) -> None:
@@ -74,3 +87,22 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that it appears whole."""
     with appears_whole(path) as neighbour:
         neighbour.write_text(text)
+
+
+def count_weights(folder: Path) -> tuple[int, int]:
+    """How many numbers the weights of a folder have, and their bytes on the disk; nothing is loaded.
+
+    Raises:
+        ArtifactError: a file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    parameters, size = 0, 0
+    for path in sorted([*folder.glob("*.safetensors"), *(folder / ITEM_HEAD).glob("*.safetensors")]):
+        try:
+            with safe_open(path, "np") as weights:
+                parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(f"{path} cannot be read ({error}). Save or download it again.") from error
+        size += path.stat().st_size
+    return parameters, size

@@ -110,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     cli_serve.add_arguments(
         serve, verb("key", cli_serve.key, "make a key for a server's --api-keys or --admin-keys file")
     )
-    cli_hub.add_arguments(verb("push", cli_hub.push, "upload a model folder to the Hugging Face Hub; see docs/hub.md"))
+    cli_hub.add_arguments(
+        verb("push", cli_hub.push, "upload a model folder to the Hugging Face Hub; see docs/hub.md"),
+        verb("card", cli_hub.card, "write the model card of a folder anew; see docs/hub.md"),
+    )
 
     evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
     cli_hub.add_model(evaluate)
@@ -227,6 +230,7 @@ def _add(chosen: argparse.Namespace) -> None:
 
 
 def _prune(chosen: argparse.Namespace) -> None:
+    from llmrec.card import write_card
     from llmrec.hub import local_folder
     from llmrec.recommenders.llm import LLMRecommender
     from llmrec.recommenders.llm_folder import copy_about
@@ -239,10 +243,12 @@ def _prune(chosen: argparse.Namespace) -> None:
     rows = [before, len(small.task.items.tokenizer)]
     copy_about(chosen.model, chosen.output)
     small.save_pretrained(chosen.output)
+    write_card(chosen.output)
     _print_smaller(chosen, f"{rows[0]:,} rows of the vocabulary became {rows[1]:,}", {"rows": rows})
 
 
 def _quantize(chosen: argparse.Namespace) -> None:
+    from llmrec.card import write_card
     from llmrec.hub import local_folder
     from llmrec.recommenders.llm_folder import copy_about
     from llmrec.recommenders.quantization import quantize_folder
@@ -250,6 +256,7 @@ def _quantize(chosen: argparse.Namespace) -> None:
     chosen.model = local_folder(chosen.model, chosen.revision)
     copy_about(chosen.model, chosen.output)
     quantize_folder(chosen.model, chosen.output, chosen.kind)
+    write_card(chosen.output)
     _print_smaller(chosen, chosen.kind, {"kind": chosen.kind})
 
 

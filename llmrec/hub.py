@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import llmrec
 from llmrec import artifact
+from llmrec.card import answers_of, write_card
 from llmrec.errors import ArtifactError, did_you_mean
+from llmrec.recipe import CardRecipe
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -34,7 +36,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 """Neither pushed nor fetched: reading one runs what is in it."""
 
-OURS = ("*.safetensors", "*.safetensors.index.json", f"{artifact.ITEM_INDEX}/*")
+OURS = ("*.safetensors", "*.safetensors.index.json", f"{artifact.ITEM_INDEX}/*", f"{artifact.ITEM_HEAD}/*")
 """Files of an earlier push that the folder no longer has are removed where they look like this; others stay."""
 
 SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=Bearer )\S+")
@@ -93,6 +95,7 @@ def push_folder(
     private: bool = False,
     branch: str | None = None,
     message: str | None = None,
+    answers: CardRecipe | None = None,
     token: str | bool | None = None,
 ) -> Pushed:
     """Upload a model folder. The repository changes in one commit, so nobody ever fetches half of it.
@@ -105,16 +108,18 @@ def push_folder(
         private: make it so that only you can read it. One that exists and is public is refused then.
         branch: where to commit; made where it does not exist. `main` when None.
         message: of the commit. token: as for `local_folder`; it must be allowed to write.
+        answers: for the model card, which is written anew with them. Without any it goes as it is.
 
     Raises:
-        ArtifactError: it is no model folder, or the Hub does not take it.
+        ArtifactError: it is no model folder, its card does not state the licence of the training data, or the Hub does
+            not take it.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     folder = Path(folder)
     if not NAME.fullmatch(repository):
         raise ArtifactError(f"'{repository}' is no repository. Name one as user/name, such as alice/{folder.name}.")
-    files = _files(folder)
+    files = _files(folder, answers)
     api = _api(token)
     with _explained("push", repository, branch, token):
         api.create_repo(repository, private=private or None, exist_ok=True)
@@ -146,32 +151,47 @@ def push_saved(
     private: bool = False,
     branch: str | None = None,
     message: str | None = None,
+    answers: CardRecipe | None = None,
     token: str | bool | None = None,
 ) -> Pushed:
     """`push_folder` of what `save` writes into the folder that it is given."""
     with tempfile.TemporaryDirectory(prefix="llmrec-push-") as temporary:
         folder = Path(temporary) / repository.rpartition("/")[2]
         save(folder)
-        return push_folder(folder, repository, private=private, branch=branch, message=message, token=token)
+        return push_folder(
+            folder, repository, private=private, branch=branch, message=message, answers=answers, token=token
+        )
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, answers: CardRecipe | None) -> dict[str, Path]:
     """What is uploaded, by its name in the repository; hidden files and byte code stay at home.
 
     Raises:
-        ArtifactError: it is no model folder, or holds a pickle.
+        ArtifactError: it is no model folder, holds a pickle, or nobody has said what its training data allow.
     """
     if not (folder / artifact.RECOMMENDER).is_file():
         raise ArtifactError(f"{folder} is no model folder: it has no {artifact.RECOMMENDER}. Give one of 'llmrec run'.")
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith((".", "__")) for part in place.parts):
-            found[place.as_posix()] = path
-    for name in found:
+    for name in _visible(folder):
         if any(fnmatch(name, pickle) for pickle in PICKLES):
             raise ArtifactError(f"{folder / name} may run code when it is read, so it is not pushed. Move it away.")
-    return found
+    if answers is not None or not (folder / artifact.CARD).is_file():
+        write_card(folder, answers)
+    if not answers_of(folder).data_license:
+        raise ArtifactError(
+            f"{folder}: what is the licence of its training data? A model whose card does not say is not pushed. "
+            "Answer with --data-license (an identifier such as cc-by-4.0, or words), in the recipe with 'card: "
+            "{data_license: ...}', or in Python with answers=CardRecipe(data_license=...)."
+        )
+    return _visible(folder)
+
+
+def _visible(folder: Path) -> dict[str, Path]:
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        place.as_posix(): path
+        for place, path in found.items()
+        if not any(part.startswith((".", "__")) for part in place.parts)
+    }
 
 
 def _api(token: str | bool | None) -> HfApi:

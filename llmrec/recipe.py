@@ -86,12 +86,32 @@ class EvaluationRecipe(Component):
     samples: int = Field(1000, ge=1)
 
 
+class CardRecipe(Component):
+    """What only people can say of a model; it goes into the model card.
+
+    Args:
+        data_license: of the training data: an identifier of the Hub (`cc-by-4.0`), or words. A model that does not say
+            is not pushed. data_link: where it is written.
+        license: of the model, an identifier of the Hub; `other` with a `license_name` and a `license_link`.
+        datasets: the training data on the Hub. language: of the texts, such as `en`.
+    """
+
+    data_license: str | None = None
+    data_link: str | None = None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    datasets: tuple[str, ...] = ()
+    language: tuple[str, ...] = ()
+
+
 class AnyRecipe(Component):
     """What every run says, whatever it makes. `data` names a plug-in with `kind` and its settings.
 
     Args:
         name: of the run; its folder is `output/name`. seed: of everything random.
         output: parent of the run's folder and of the stage cache.
+        card: for the model card.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -100,6 +120,7 @@ class AnyRecipe(Component):
     data: Settings
     split: SplitRecipe = SplitRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()
+    card: CardRecipe = CardRecipe()
 
     @property
     def makes(self) -> str:
@@ -232,7 +253,7 @@ def distill_recipe(teacher: Path, overrides: Sequence[str] = ()) -> DistillRecip
         )
     own = _read(teacher / artifact.RECIPE)
     shared: Settings = {
-        key: own[key] for key in ("seed", "output", "data", "split", "evaluation", "decoding") if key in own
+        key: own[key] for key in ("seed", "output", "data", "split", "evaluation", "decoding", "card") if key in own
     }
     theirs = (own.get("train") or own.get("distill") or {}).get("args", {})
     hardware = {key: theirs[key] for key in ("use_cpu", "bf16", "fp16") if key in theirs}

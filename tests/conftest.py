@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import quiet  # noqa: F401 - before what imports torch
+from hub_server import READER, STRANGER, TOKEN, HubServer, User
+from huggingface_hub import constants
 from worlds import TinyWorld, make_tiny_world
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,3 +26,24 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_world() -> TinyWorld:
     return make_tiny_world()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer(part_bytes=1 << 15) as server:
+        server.users |= {TOKEN: User("alice"), READER: User("alice", may_write=False), STRANGER: User("bob")}
+        yield server
+
+
+@pytest.fixture
+def cache(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process takes the server for the Hub, and nobody is logged in; an empty cache."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return cache

@@ -24,9 +24,25 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+import yaml
+
+LICENSES = """
+afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0
+cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m
+deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1
+lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail
+openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+""".split()
+"""https://huggingface.co/docs/hub/repositories-licenses"""
+
 LARGE = ("*.safetensors", "*.parquet", "*.bin", "*.gguf", "*.onnx", "*.pt", "*.png")
 LARGE_BYTES = 10 << 20
 BLOCK = 1 << 16
+
+
+TOKEN, READER, STRANGER = "hf_alicesecret", "hf_alicereads", "hf_bobsecret"
 
 
 class User(NamedTuple):
@@ -321,8 +337,11 @@ class HubHandler(Handler):
         self.reply(200, {"url": f"{self.hub.url}/{name}", "name": name, "private": made.private})
 
     def validate_yaml(self) -> None:
-        self.json()
-        self.reply(200, {"errors": [], "warnings": []})
+        errors, warned = check_metadata(self.json()["content"])
+        told = {"errors": [{"message": e} for e in errors], "warnings": [{"message": w} for w in warned]}
+        if errors:
+            raise Refusal(400, "Invalid metadata in README.md", body=told)
+        self.reply(200, told)
 
     def info(self) -> None:
         name = "/".join(self.place[2:4])
@@ -535,6 +554,64 @@ ROUTES = [
     _route("POST", "*/*.git/info/lfs/objects/batch", HubHandler.lfs_batch),
     _route("GET", "*/*/resolve/*/**", HubHandler.resolve),
 ]
+
+
+def check_metadata(card: str) -> tuple[list[str], list[str]]:
+    """Errors and warnings of a model card's metadata, by the Hub's published rules (`modelcard.md` of its docs).
+
+    Checked are the licence's identifier, ids of models and data sets, and the evaluation results, whose required fields
+    must be there and of their kind.
+    """
+    head = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    if head is None:
+        return [], ["empty or missing yaml metadata in repo card"]
+    try:
+        found = yaml.safe_load(head[1])
+    except yaml.YAMLError as error:
+        return [f"YAML: {error}"], []
+    if not isinstance(found, dict):
+        return ["the metadata are no mapping"], []
+    errors = []
+
+    def check(right: bool, name: str, wanted: str) -> bool:
+        if not right:
+            errors.append(f'"{name}" must be {wanted}')
+        return right
+
+    if "license" in found:
+        check(found["license"] in LICENSES, "license", f"one of {', '.join(LICENSES)}")
+    for name in ("library_name", "pipeline_tag", "license_name", "license_link"):
+        check(isinstance(found.get(name, ""), str), name, "a string")
+    for name, pattern in {
+        "base_model": r"([\w.-]+/)?[\w.-]+",
+        "datasets": r"([\w.-]+/)?[\w.-]+",
+        "language": r"[a-z]{2,3}",
+        "tags": r".+",
+    }.items():
+        values = found.get(name, [])
+        values = values if isinstance(values, list) else [values]
+        check(all(isinstance(v, str) and re.fullmatch(pattern, v) for v in values), name, f"of the form {pattern}")
+    index = found.get("model-index", [])
+    if not check(isinstance(index, list) and all(isinstance(model, dict) for model in index), "model-index", "a list"):
+        return errors, []
+    required = {"task": ("type",), "dataset": ("type", "name")}
+    for place, model in enumerate(index):
+        where = f"model-index[{place}]"
+        check(isinstance(model.get("name"), str), f"{where}.name", "a string")
+        results = model.get("results")
+        if not check(isinstance(results, list) and bool(results), f"{where}.results", "a list that is not empty"):
+            continue
+        for number, result in enumerate(results):
+            at = f"{where}.results[{number}]"
+            for part, keys in required.items():
+                for key in keys:
+                    check(isinstance((result.get(part) or {}).get(key), str), f"{at}.{part}.{key}", "a string")
+            metrics = result.get("metrics")
+            check(isinstance(metrics, list) and bool(metrics), f"{at}.metrics", "a list that is not empty")
+            for metric in metrics or []:
+                check(isinstance(metric.get("type"), str), f"{at}.metrics.type", "a string")
+                check(metric.get("value") is not None, f"{at}.metrics.value", "given")
+    return errors, []
 
 
 def _handler(hub: HubServer, kind: type[Handler]) -> type[Handler]:

@@ -7,25 +7,27 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from answer import Answer
-from hub_server import HubServer, User
-from huggingface_hub import HfApi, constants
+from hub_server import READER, STRANGER, TOKEN, HubServer
+from huggingface_hub import HfApi, ModelCard, constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worlds import make_tiny_world
 
 from llmrec import cli
+from llmrec.card import write_card
 from llmrec.data.interactions import Interactions
 from llmrec.errors import ArtifactError
 from llmrec.hub import local_folder, push_folder
+from llmrec.recipe import CardRecipe
 from llmrec.recommenders.as_lists import AsLists
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.llm import LLMRecommender
@@ -34,7 +36,7 @@ from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN, READER, STRANGER = "hf_alicesecret", "hf_alicereads", "hf_bobsecret"
+ANSWERS = CardRecipe(data_license="made for a test", license="apache-2.0")
 
 
 @pytest.fixture(scope="module")
@@ -48,28 +50,8 @@ def recommender() -> LLMRecommender:
 def folder(recommender: LLMRecommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("made") / "model"
     recommender.save_pretrained(target)
+    write_card(target, ANSWERS)
     return target
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer(part_bytes=1 << 15) as server:
-        server.users |= {TOKEN: User("alice"), READER: User("alice", may_write=False), STRANGER: User("bob")}
-        yield server
-
-
-@pytest.fixture
-def cache(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This process takes the server for the Hub, and nobody is logged in; an empty cache."""
-    cache = tmp_path / "cache"
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    return cache
 
 
 def run(hub: HubServer, home: Path, *words: object, token: str | None = None, **more: str) -> subprocess.Popen[str]:
@@ -123,7 +105,7 @@ def test_other_recommenders_push_themselves(hub: HubServer, cache: Path, recomme
     )
     popular = Popularity().fit(train, items)
     for name, one in {"popular": popular, "llm": recommender, "lists": AsLists(recommender)}.items():
-        one.push_to_hub(f"alice/{name}", token=TOKEN, private=True)
+        one.push_to_hub(f"alice/{name}", token=TOKEN, private=True, answers=ANSWERS)
         read = Recommender.from_pretrained(f"alice/{name}", token=TOKEN)
         expected = one.recommender if isinstance(one, AsLists) else one
         for found, wanted in zip(hundred(read), hundred(expected), strict=True):
@@ -230,7 +212,7 @@ def test_a_revision_can_be_pinned(hub: HubServer, cache: Path, folder: Path, rec
     settings = json.loads((changed / "recommender.json").read_text())
     settings["settings"]["beams"] = 7
     (changed / "recommender.json").write_text(json.dumps(settings))
-    second = push_folder(changed, "alice/shop", token=TOKEN)
+    second = push_folder(changed, "alice/shop", answers=ANSWERS, token=TOKEN)
     third = push_folder(folder, "alice/shop", branch="try/out", token=TOKEN)
     assert len({first.commit, second.commit, third.commit}) == 3
     beams = {
@@ -296,6 +278,25 @@ def test_no_token_is_ever_said(
         assert not re.search("hf_(alice|bob)", text)
     assert {request.token for request in hub.requests if request.host == "storage"} == {None}
     assert {request.token for request in hub.requests if request.host == "hub"} >= {TOKEN}
+
+
+def test_what_the_training_data_allow_must_be_said(hub: HubServer, cache: Path, folder: Path, tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    shutil.copytree(folder, silent)
+    (silent / "README.md").unlink()
+    asked = finished(run(hub, tmp_path, "push", silent, "alice/shop", token=TOKEN))
+    assert asked.status == 1
+    assert "what is the licence of its training data?" in asked.err
+    assert "--data-license" in asked.err
+    assert hub.requests == []
+    told = ("--data-license", "cc-by-4.0", "--data-link", "https://example.org/terms")
+    answered = finished(run(hub, tmp_path, "push", silent, "alice/shop", *told, token=TOKEN))
+    assert answered.status == 0, answered.err
+    card = ModelCard.load("alice/shop")
+    assert card.data["training_data_license"] == "cc-by-4.0"
+    assert "cc-by-4.0. See <https://example.org/terms>." in card.text
+    with pytest.raises(ArtifactError, match=r'Invalid metadata in README\.md.*"license" must be one of'):
+        push_folder(silent, "alice/shop", answers=CardRecipe(license="free"), token=TOKEN)
 
 
 def test_stale_weights_are_removed_and_other_files_stay(hub: HubServer, cache: Path, folder: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from worlds import make_tiny_model, make_tiny_tokenizer
 
+from llmrec import artifact
+
 RECIPE = """
 name: toy
 data: {{kind: synthetic, users: 30, items: 24, categories: 3, events: 8}}
@@ -49,9 +51,9 @@ def write_recipe(folder: Path, base: Path) -> Path:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder."""
+    """SHA-256 of every file below a folder that two equal runs share; see `artifact.STORY`."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name not in artifact.STORY
     }

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec import artifact
@@ -201,16 +201,8 @@ def folder_facts(folder: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: the folder holds no recommender, or weights that cannot be read.
     """
-    folder, parameters, size = Path(folder), 0, 0
     kind = load_recommender_settings(folder).kind
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, "np") as weights:
-                shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{path} cannot be read ({error}). Save or download it again.") from error
-        parameters += sum(int(np.prod(shape)) for shape in shapes)
-        size += path.stat().st_size
+    parameters, size = artifact.count_weights(Path(folder))
     return {"kind": kind, "parameters": parameters, "bytes": size}
 
 

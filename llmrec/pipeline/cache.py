@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from llmrec import artifact
+from llmrec.pipeline.machine import machine, versions
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +104,20 @@ class StageCache:
         began = time.perf_counter()
         stage.build(partial, work)
         seconds = time.perf_counter() - began
-        record = {"name": stage.name, "settings": stage.settings, "seconds": round(seconds, 3)}
+        record = {
+            "name": stage.name,
+            "settings": stage.settings,
+            "seconds": round(seconds, 3),
+            "machine": machine(),
+            "versions": versions(),
+        }
         artifact.write_text(partial / FINISHED, json.dumps(record, indent=2) + "\n")
         os.replace(partial, final)
         shutil.rmtree(work, ignore_errors=True)
         logger.info("%s: done in %.1f s", stage.name, seconds)
 
     def record(self, stage: Stage) -> dict[str, Any]:
-        """What was written when the stage finished, its `seconds` among them."""
+        """What was written when the stage finished, its `seconds`, `machine` and `versions` among them."""
         return dict(json.loads((self.folder(stage) / FINISHED).read_text()))
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 TEACHER = "teacher"
 """What the teacher is called beside the student."""
 
-ABOUT = (artifact.CARD, artifact.EVALUATION, artifact.RECIPE, artifact.HANDLER)
 """Files of a model folder that no answer depends on."""
 
 
@@ -87,7 +86,7 @@ def digest(folder: Path) -> str:
     A student can be measured and used where its teacher is no more.
     """
     found = hashlib.sha256()
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ABOUT]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in artifact.ABOUT]
     for path in files:
         found.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as content:

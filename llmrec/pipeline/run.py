@@ -212,7 +212,7 @@ def finish(planned: Plan) -> dict[str, Any]:
 
     Of several models it is the one that was best on the validation questions, whichever came last.
     """
-    from llmrec.card import render_card
+    from llmrec.card import write_card
 
     figures = json.loads((planned.cache.get(planned.evaluate) / artifact.EVALUATION).read_text())
     model = planned.cache.get(planned.models[figures.get("best_stage", TRAIN)])
@@ -226,7 +226,8 @@ def finish(planned: Plan) -> dict[str, Any]:
                 _link_or_copy(path, copy)
         (target / artifact.RECIPE).write_text(planned.recipe.to_yaml())
         (target / artifact.EVALUATION).write_text(json.dumps(figures, indent=2) + "\n")
-        (target / artifact.CARD).write_text(render_card(planned.recipe, figures))
+        (target / artifact.MADE).write_text(json.dumps(_made(planned, figures), indent=2) + "\n")
+        write_card(target, name=planned.recipe.name)
 
     artifact.write_folder(planned.folder, write, last=artifact.RECOMMENDER)
     summary = {
@@ -250,6 +251,19 @@ def finish(planned: Plan) -> dict[str, Any]:
             for name, of_stage in figures["stages"].items()
         }
     return summary
+
+
+def _made(planned: Plan, figures: dict[str, Any]) -> dict[str, Any]:
+    """How the model came about; its times are no result."""
+    records = {stage.title: planned.cache.record(stage) for stage in planned.stages}
+    trained = planned.cache.record(planned.train)
+    seconds = json.loads((planned.cache.get(planned.evaluate) / "seconds.json").read_text())[planned.recipe.makes]
+    return {
+        "seconds": {title: record["seconds"] for title, record in records.items()},
+        "answers": {"questions": figures["test"]["examples"], "seconds": round(seconds, 3)},
+        "machine": trained.get("machine"),  # caches of earlier versions do not say
+        "versions": trained.get("versions", {}),
+    }
 
 
 def load_split(planned: Plan) -> splits.Split:

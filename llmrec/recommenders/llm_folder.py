@@ -7,6 +7,7 @@ read because another process has them.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -163,16 +164,17 @@ def read_quantized(folder: Path, configuration: Any) -> PreTrainedModel:
 
 
 def copy_about(source: Path, target: Path) -> None:
-    """Take over what is said about a model folder: its recipe, its figures, its card.
+    """Take over what is said about a model folder: its recipe, its figures, its card, how it came about.
 
     Raises:
         ArtifactError: both are the same folder.
     """
     if target.resolve() == source.resolve():
         raise ArtifactError(f"{target} is the folder that was read. Name another for the result.")
-    for name in (artifact.RECIPE, artifact.EVALUATION, artifact.CARD):
-        if (source / name).is_file():
-            artifact.write_text(target / name, (source / name).read_text())
+    for name in artifact.ABOUT:
+        if name != artifact.HANDLER and (source / name).is_file():
+            with artifact.appears_whole(target / name) as neighbour:
+                shutil.copyfile(source / name, neighbour)
 
 
 def _complete(folder: Path, read: Callable[[], T]) -> T:

@@ -51,7 +51,6 @@ PLAN, SUCCESS, LOCK = "_plan.json", "_SUCCESS", ".lock"
 FORMAT = 1
 """Raise it when the lists or their columns change their meaning, so that a folder never holds two kinds."""
 
-_SAYS_NOTHING = (artifact.CARD, artifact.EVALUATION, artifact.RECIPE, artifact.HANDLER)
 """Files of a model folder that change no recommendation."""
 
 
@@ -220,7 +219,7 @@ def _plan(
     if shard_users < 1:
         raise DataError(f"shard_users is {shard_users}.", fix="Put at least one user into a shard.")
     chosen = None if candidates is None else np.unique(np.asarray(candidates, np.int32))
-    speaking = [path for path in model.iterdir() if path.name not in _SAYS_NOTHING and not path.name.startswith(".")]
+    speaking = [path for path in model.iterdir() if path.name not in artifact.ABOUT and not path.name.startswith(".")]
     return {
         "format": FORMAT,
         "k": checked_k(k),

@@ -70,7 +70,7 @@ def test_a_run_ends_in_a_folder_that_recommends(there: Finished) -> None:
     assert set(there.summary["baselines"]) == {"popularity", "markov"}
     assert 0 < there.summary["test"]["ndcg@10"] < 1
     files = checksums(there.folder)
-    assert {"recipe.yaml", "eval.json", "README.md", "handler.py", "recommender.json"} <= set(files)
+    assert {"recipe.yaml", "eval.json", "handler.py", "recommender.json"} <= set(files)
     assert not [name for name in files if Path(name).suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
 
 
