@@ -80,4 +80,4 @@ def _train(recipe: BaselineRecipe, recommender: Any, data: Path, target: Path) -
     questions = split.valid.sample(VALID_USERS, recipe.seed)
     valid = evaluate(recommender, questions, (10,), recipe.evaluation.exclude_seen, split=split.protocol)
     log = {"best": valid.metrics["ndcg@10"], "history": getattr(recommender, "log", [])}
-    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
+    artifact.write_text(target / artifact.LOG, json.dumps(log, indent=2) + "\n")

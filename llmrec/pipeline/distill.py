@@ -142,7 +142,7 @@ def _train(recipe: DistillRecipe, trainer: Distill, data: Path, decoding: Decodi
         *(teacher, split.train, split.valid, work, recipe.seed, decoding, recipe.evaluation.exclude_seen),
         states=states_folder(recipe),
     )
-    stages.save(student, log, target)
+    stages.save(student, log, target, work)
 
 
 def _evaluate(recipe: DistillRecipe, data: Path, student: Path, target: Path) -> None:
@@ -154,7 +154,7 @@ def _evaluate(recipe: DistillRecipe, data: Path, student: Path, target: Path) ->
     stages.evaluate(recipe, data, {TRAIN: student}, target, beside={TEACHER: load_teacher})
     figures = json.loads((target / artifact.EVALUATION).read_text())
     own, theirs = figures["test"]["metrics"], figures["baselines"][TEACHER]["metrics"]
-    sizes = json.loads((student / "training.json").read_text())["parameters"]
+    sizes = json.loads((student / artifact.LOG).read_text())["parameters"]
     figures["distillation"] = {
         "teacher": recipe.teacher.resolve().name,
         "parameters": sizes,

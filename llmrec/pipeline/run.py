@@ -21,6 +21,7 @@ from llmrec.errors import RecipeError
 from llmrec.pipeline import stages
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.pipeline.plan import ALIGN, TRAIN, Plan
+from llmrec.pipeline.story import tell
 from llmrec.recipe import AnyRecipe, BaselineRecipe, DistillRecipe, Recipe
 from llmrec.registry import build, resolve
 
@@ -226,7 +227,7 @@ def finish(planned: Plan) -> dict[str, Any]:
                 _link_or_copy(path, copy)
         (target / artifact.RECIPE).write_text(planned.recipe.to_yaml())
         (target / artifact.EVALUATION).write_text(json.dumps(figures, indent=2) + "\n")
-        (target / artifact.MADE).write_text(json.dumps(_made(planned, figures), indent=2) + "\n")
+        tell(planned, figures, target)
         write_card(target, name=planned.recipe.name)
 
     artifact.write_folder(planned.folder, write, last=artifact.RECOMMENDER)
@@ -251,19 +252,6 @@ def finish(planned: Plan) -> dict[str, Any]:
             for name, of_stage in figures["stages"].items()
         }
     return summary
-
-
-def _made(planned: Plan, figures: dict[str, Any]) -> dict[str, Any]:
-    """How the model came about; its times are no result."""
-    records = {stage.title: planned.cache.record(stage) for stage in planned.stages}
-    trained = planned.cache.record(planned.train)
-    seconds = json.loads((planned.cache.get(planned.evaluate) / "seconds.json").read_text())[planned.recipe.makes]
-    return {
-        "seconds": {title: record["seconds"] for title, record in records.items()},
-        "answers": {"questions": figures["test"]["examples"], "seconds": round(seconds, 3)},
-        "machine": trained.get("machine"),  # caches of earlier versions do not say
-        "versions": trained.get("versions", {}),
-    }
 
 
 def load_split(planned: Plan) -> splits.Split:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
+from llmrec.pipeline.story import keep_events
 from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import resolve
 
@@ -45,7 +46,7 @@ def train(
     items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
     task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
     recommender, log = trainer.train(*_arguments(recipe, model, task, split, work, decoding))
-    save(recommender, log, target)
+    save(recommender, log, target, work)
 
 
 def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Decoding, target: Path, work: Path) -> None:
@@ -55,7 +56,7 @@ def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Deco
     split = splits.cut(store.load(data)[1], recipe.split)
     start = LLMRecommender.from_pretrained(before / "model")
     recommender, log = trainer.train(*_arguments(recipe, start.model, start.task, split, work, decoding))
-    save(recommender, log, target)
+    save(recommender, log, target, work)
 
 
 def _arguments(
@@ -65,10 +66,11 @@ def _arguments(
     return model, task, split.train, split.valid, work, recipe.seed, decoding, exclude_seen
 
 
-def save(recommender: Recommender, log: dict[str, Any], target: Path) -> None:
-    """Write what a stage that trains leaves: `target/model` and `target/training.json`."""
+def save(recommender: Recommender, log: dict[str, Any], target: Path, work: Path) -> None:
+    """Write what a stage that trains leaves: `target/model`, `target/training.json`, and what TensorBoard reads."""
     recommender.save_pretrained(target / "model")
-    artifact.write_text(target / "training.json", json.dumps(log, indent=2) + "\n")
+    artifact.write_text(target / artifact.LOG, json.dumps(log, indent=2) + "\n")
+    keep_events(work, target)
 
 
 def evaluate(
@@ -120,7 +122,7 @@ def evaluate(
             stages[name]["valid"] = measured(f"valid ({name})", model, valid, tuple(sorted({*ks, 10})))
     best = _best(stages)
     seconds[recipe.makes] = seconds.pop(f"{recipe.makes} ({best})")
-    log = json.loads((models[best] / "training.json").read_text())
+    log = json.loads((models[best] / artifact.LOG).read_text())
     of_best = stages[best]["valid"]["metrics"][GUARD] if len(models) > 1 else log["best"]
     figures = {"test": stages[best]["test"], "valid": {GUARD: of_best}, "baselines": found}
     if len(models) > 1:

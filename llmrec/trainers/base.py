@@ -24,6 +24,7 @@ from transformers import (
     TrainerCallback,
     TrainerControl,
 )
+from transformers.integrations import is_tensorboard_available
 
 from llmrec.component import Component
 from llmrec.data.split import Examples
@@ -82,7 +83,8 @@ class TrainerSettings(Component):
         Raises:
             RecipeError: TRL does not know a field, or refuses a value.
         """
-        defaults = {"eval_strategy": "epoch", "report_to": "none", "disable_tqdm": False, "seed": seed}
+        told = "tensorboard" if is_tensorboard_available() else "none"
+        defaults = {"eval_strategy": "epoch", "report_to": told, "disable_tqdm": False, "seed": seed}
         chosen = without_slow_bfloat16({**defaults, **self.args})
         ours = {
             "output_dir": str(output),

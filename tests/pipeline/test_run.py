@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import checksums, make_base_model, write_recipe
 
+from llmrec import __version__
 from llmrec.cli import main
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.pipeline.run import load_evaluations, plan, run
@@ -89,6 +91,33 @@ def test_the_folder_says_what_was_measured_and_how(there: Finished) -> None:
     assert f"{there.summary['test']['ndcg@10']:.4f}" in card
     assert f"{there.summary['baselines']['markov']['ndcg@10']:.4f}" in card
     assert load_recipe(there.folder / "recipe.yaml") == load_recipe(there.recipe)
+
+
+def test_the_folder_tells_how_it_came_about(there: Finished) -> None:
+    made = json.loads((there.folder / "made.json").read_text())
+    assert set(made["seconds"]) == set(STAGES)
+    assert made["seconds"]["train"] == there.summary["train_seconds"] > 0
+    assert made["answers"]["questions"] == 20
+    assert "thread" in made["machine"]
+    assert made["versions"]["llmrec"] == __version__
+    log = json.loads((there.folder / "training.json").read_text())["train"]
+    assert [entry["epoch"] for entry in log if "eval_ndcg@10" in entry] == [1, 2, 3]
+    assert sum("loss" in entry for entry in log) > 0
+    assert not any("runtime" in name for entry in log for name in entry)
+    assert (there.folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    card = (there.folder / "README.md").read_text()
+    assert "(training.png)" in card
+    assert f"Training took {made['seconds']['train'] / 60:.1f} minutes on {made['machine']}" in card
+
+
+def test_tensorboard_finds_the_training(there: Finished) -> None:
+    planned = plan(load_recipe(there.recipe))
+    events = EventAccumulator(str(planned.cache.get(planned.train) / "tensorboard"))
+    events.Reload()
+    log = json.loads((there.folder / "training.json").read_text())["train"]
+    expected = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
+    assert [found.value for found in events.Scalars("eval/ndcg@10")] == pytest.approx(expected)
+    assert not list(there.folder.rglob("events.out.*"))
 
 
 def test_the_best_checkpoint_is_the_one_that_is_saved(there: Finished) -> None:
