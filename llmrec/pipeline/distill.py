@@ -1,4 +1,7 @@
-"""The plan of a distillation: data -> train (a student of a finished teacher) -> evaluate (both), as any other run."""
+"""The plan of a distillation: data -> train (a student of a finished teacher) -> teacher (measured) -> evaluate.
+
+The figures of the teacher are a stage, so that all students of one teacher share them: it is the slow one.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 
 TEACHER = "teacher"
 """What the teacher is called beside the student."""
-
-"""Files of a model folder that no answer depends on."""
 
 
 def check_distill(recipe: DistillRecipe) -> tuple[Any, Distill]:
@@ -61,14 +62,17 @@ def plan_distill(recipe: DistillRecipe) -> Plan:
         _train(recipe, trainer, cache.get(data), decoding, target, work)
 
     def measure(target: Path, work: Path) -> None:
-        _evaluate(recipe, cache.get(data), cache.get(train), target)
+        _evaluate(recipe, cache.get(data), cache.get(train), cache.get(teacher), target)
+
+    def measure_teacher(target: Path, work: Path) -> None:
+        _measure_teacher(recipe, cache.get(data), target)
 
     cache = StageCache(recipe.output / "cache")
     data = data_stage(recipe, source)
     other = trainer.student.model
     settings = {
         "distill": trainer.settings(),
-        "teacher": digest(recipe.teacher),
+        "teacher": (content := digest(recipe.teacher)),
         "student": None if other is None else locate(other).described,
         "split": recipe.split.settings(),
         "decoding": decoding.settings(),
@@ -76,8 +80,11 @@ def plan_distill(recipe: DistillRecipe) -> Plan:
         "seed": recipe.seed,
     }
     train = Stage(TRAIN, settings, (data,), make_model)
-    evaluation = {**recipe.evaluation.settings(), "seed": recipe.seed, "beside": TEACHER}
-    return Plan(recipe, cache, (data, train, Stage("evaluate", evaluation, (data, train), measure)))
+    evaluation = recipe.evaluation.settings()
+    asked = {"teacher": content, "split": recipe.split.settings(), **evaluation, "seed": _seed_of_questions(recipe)}
+    teacher = Stage(TEACHER, asked, (data,), measure_teacher)
+    last = Stage("evaluate", {**evaluation, "seed": recipe.seed}, (data, train, teacher), measure)
+    return Plan(recipe, cache, (data, train, teacher, last))
 
 
 def digest(folder: Path) -> str:
@@ -145,13 +152,26 @@ def _train(recipe: DistillRecipe, trainer: Distill, data: Path, decoding: Decodi
     stages.save(student, log, target, work)
 
 
-def _evaluate(recipe: DistillRecipe, data: Path, student: Path, target: Path) -> None:
+def _seed_of_questions(recipe: DistillRecipe) -> int:
+    """What draws the users who are asked; where all are, students of every seed share the teacher's figures."""
+    return recipe.seed if recipe.evaluation.users else 0
+
+
+def _measure_teacher(recipe: DistillRecipe, data: Path, target: Path) -> None:
+    """The teacher's figures on the test questions: `target/eval.json`."""
+    catalog, interactions = store.load(data)
+    split = splits.cut(interactions, recipe.split)
+    facts, seed = stages.item_facts(recipe, split, catalog), _seed_of_questions(recipe)
+    test = split.test.sample(recipe.evaluation.users, seed)
+    teacher = stages.load(recipe.teacher, recipe)
+    figures = stages.measure(recipe, teacher, test, recipe.evaluation.ks, split, facts, seed)
+    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
+
+
+def _evaluate(recipe: DistillRecipe, data: Path, student: Path, teacher: Path, target: Path) -> None:
     """The student beside its teacher, and what of the teacher's quality it keeps: `distillation` in `eval.json`."""
-
-    def load_teacher() -> Any:
-        return stages.load(recipe.teacher, recipe)
-
-    stages.evaluate(recipe, data, {TRAIN: student}, target, beside={TEACHER: load_teacher})
+    of_teacher = json.loads((teacher / artifact.EVALUATION).read_text())
+    stages.evaluate(recipe, data, {TRAIN: student}, target, beside={TEACHER: of_teacher})
     figures = json.loads((target / artifact.EVALUATION).read_text())
     own, theirs = figures["test"]["metrics"], figures["baselines"][TEACHER]["metrics"]
     sizes = json.loads((student / artifact.LOG).read_text())["parameters"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def evaluate(
     data: Path,
     models: dict[str, Path],
     target: Path,
-    beside: Mapping[str, Callable[[], Recommender]] | None = None,
+    beside: Mapping[str, dict[str, Any]] | None = None,
 ) -> None:
     """Measure the baselines and every model on the test questions: `target/eval.json`, `target/seconds.json`.
 
@@ -86,7 +86,8 @@ def evaluate(
     earlier. The test questions have no part in that.
 
     Args:
-        models: stage name -> the stage's folder, in their order. beside: further recommenders to print beside it.
+        models: stage name -> the stage's folder, in their order.
+        beside: figures of further recommenders to print beside it, from `measure`.
     """
     from llmrec.evaluation.leaks import check_split
 
@@ -97,22 +98,19 @@ def evaluate(
     found, seconds = {}, {}
 
     def measured(name: str, recommender: Any, questions: splits.Examples, ks: tuple[int, ...]) -> dict[str, Any]:
-        from llmrec.evaluation.describe import describe
-        from llmrec.evaluation.protocol import evaluate
+        return without_seconds(name, measure(recipe, recommender, questions, ks, split, facts, recipe.seed))
 
-        settings = recipe.evaluation
-        result = evaluate(recommender, questions, ks, settings.exclude_seen, split=split.protocol)
-        found = describe(result, questions, facts, samples=settings.samples, seed=recipe.seed).to_dict()
-        seconds[name] = found.pop("seconds")  # not part of the result: a second run shall give the same file
-        return found
+    def without_seconds(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+        seconds[name] = figures.pop("seconds")  # not part of the result: a second run shall give the same file
+        return figures
 
     ks, test = recipe.evaluation.ks, split.test.sample(recipe.evaluation.users, recipe.seed)
     for name in recipe.evaluation.baselines:
         if name == recipe.makes:
             continue
         found[name] = measured(name, resolve("recommender", name)().fit(split.train, catalog), test, ks)
-    for name, other in (beside or {}).items():
-        found[name] = measured(name, other(), test, ks)
+    for name, figures in (beside or {}).items():
+        found[name] = without_seconds(name, dict(figures))
     valid = split.valid.sample(recipe.evaluation.users, recipe.seed)
     stages: dict[str, dict[str, Any]] = {}
     for name, folder in models.items():
@@ -124,11 +122,32 @@ def evaluate(
     seconds[recipe.makes] = seconds.pop(f"{recipe.makes} ({best})")
     log = json.loads((models[best] / artifact.LOG).read_text())
     of_best = stages[best]["valid"]["metrics"][GUARD] if len(models) > 1 else log["best"]
-    figures = {"test": stages[best]["test"], "valid": {GUARD: of_best}, "baselines": found}
+    result = {"test": stages[best]["test"], "valid": {GUARD: of_best}, "baselines": found}
     if len(models) > 1:
-        figures |= {"best_stage": best, "stages": stages}
-    artifact.write_text(target / artifact.EVALUATION, json.dumps(figures, indent=2) + "\n")
+        result |= {"best_stage": best, "stages": stages}
+    artifact.write_text(target / artifact.EVALUATION, json.dumps(result, indent=2) + "\n")
     artifact.write_text(target / "seconds.json", json.dumps(seconds, indent=2) + "\n")
+
+
+def measure(
+    recipe: AnyRecipe,
+    recommender: Any,
+    questions: splits.Examples,
+    ks: tuple[int, ...],
+    split: splits.Split,
+    facts: ItemFacts,
+    seed: int,
+) -> dict[str, Any]:
+    """What `eval.json` says of one recommender, and the `seconds` that its answers took.
+
+    Args:
+        questions: of `split`. facts: of `item_facts`. seed: of the intervals.
+    """
+    from llmrec.evaluation.describe import describe
+    from llmrec.evaluation.protocol import evaluate
+
+    result = evaluate(recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol)
+    return describe(result, questions, facts, samples=recipe.evaluation.samples, seed=seed).to_dict()
 
 
 def _best(stages: dict[str, dict[str, Any]]) -> str:

@@ -89,13 +89,27 @@ def test_the_card_states_teacher_ratio_and_quality_kept() -> None:
     ("override", "rebuilt"),
     [
         ("name=other", []),
-        ("evaluation.ks=[3, 10]", ["evaluate"]),
+        ("evaluation.ks=[3, 10]", ["teacher", "evaluate"]),
+        ("evaluation.users=7", ["teacher", "evaluate"]),
+        ("seed=3", ["train", "teacher", "evaluate"]),  # which draws other users to ask
         ("distill.losses.labels=0.2", ["train", "evaluate"]),
         ("decoding.beams=9", ["train", "evaluate"]),
     ],
 )
 def test_only_what_depends_on_a_change_is_built_again(override: str, rebuilt: list[str]) -> None:
     assert to_do(override) == rebuilt
+
+
+@pytest.mark.usefixtures("there")
+def test_the_teacher_is_measured_once_for_students_of_every_seed() -> None:
+    everyone, some = "evaluation.users=null", "evaluation.users=7"
+    keys = {
+        (users, seed): plan(distill_recipe(Path("runs/toy"), [*QUICK, users, f"seed={seed}"])).stage("teacher").key
+        for users in (everyone, some)
+        for seed in (1, 2)
+    }
+    assert keys[everyone, 1] == keys[everyone, 2]
+    assert keys[some, 1] != keys[some, 2]  # these are other questions
 
 
 def test_another_teacher_is_another_student(there: Path, tmp_path: Path) -> None:
@@ -114,7 +128,9 @@ def test_another_teacher_is_another_student(there: Path, tmp_path: Path) -> None
 def test_the_plan_and_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distill", "runs/toy", *QUICK, "--dry-run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["plan"]
-    assert [(row["stage"], row["cached"]) for row in rows] == [("data", True), ("train", True), ("evaluate", True)]
+    assert [(row["stage"], row["cached"]) for row in rows] == [
+        *(("data", True), ("train", True), ("teacher", True), ("evaluate", True))
+    ]
     assert main(["distill", "runs/toy", *QUICK, "--json"]) == 0
     printed = capsys.readouterr().out
     assert "student: " in printed
