@@ -15,6 +15,7 @@ model folder
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -87,6 +88,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that it appears whole."""
     with appears_whole(path) as neighbour:
         neighbour.write_text(text)
+
+
+def digest(folder: Path) -> str:
+    """A hash of all files of a model folder that its answers depend on; empty where there is no folder."""
+    found = hashlib.sha256()
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ABOUT]
+    for path in files:
+        found.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()[:16] if files else ""
 
 
 def count_weights(folder: Path) -> tuple[int, int]:

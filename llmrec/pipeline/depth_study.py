@@ -18,7 +18,7 @@ import numpy as np
 from llmrec import artifact
 from llmrec.errors import RecipeError
 from llmrec.indexes.inspect_charts import Series, line_chart, standalone
-from llmrec.pipeline.distill import digest, read_teacher, states_folder
+from llmrec.pipeline.distill import read_teacher, states_folder
 from llmrec.recipe import DistillRecipe
 
 MOST_DEPTHS = 12
@@ -49,7 +49,12 @@ def study_depths(recipe: DistillRecipe, output: Path, depths: Sequence[int] | No
         raise RecipeError(f"--depths: {wrong[0]} layers were asked for; the teacher has 1 to {most}.")
     rows = []
     for depth in depths:
-        settings = {"teacher": digest(recipe.teacher), "distill": recipe.distill, "epochs": epochs, "seed": recipe.seed}
+        settings = {
+            "teacher": artifact.digest(recipe.teacher),
+            "distill": recipe.distill,
+            "epochs": epochs,
+            "seed": recipe.seed,
+        }
         rows.append(_measured(recipe, depth, epochs, settings, output))
     found = {"teacher": recipe.teacher.resolve().name, "epochs": epochs, "depths": rows}
     artifact.write_text(output / "depth.json", json.dumps(found, indent=2) + "\n")

@@ -5,7 +5,6 @@ The figures of the teacher are a stage, so that all students of one teacher shar
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ def plan_distill(recipe: DistillRecipe) -> Plan:
     other = trainer.student.model
     settings = {
         "distill": trainer.settings(),
-        "teacher": (content := digest(recipe.teacher)),
+        "teacher": (content := artifact.digest(recipe.teacher)),
         "student": None if other is None else locate(other).described,
         "split": recipe.split.settings(),
         "decoding": decoding.settings(),
@@ -85,20 +84,6 @@ def plan_distill(recipe: DistillRecipe) -> Plan:
     teacher = Stage(TEACHER, asked, (data,), measure_teacher)
     last = Stage("evaluate", {**evaluation, "seed": recipe.seed}, (data, train, teacher), measure)
     return Plan(recipe, cache, (data, train, teacher, last))
-
-
-def digest(folder: Path) -> str:
-    """A hash of all files of a model folder that its answers depend on; empty where there is no folder.
-
-    A student can be measured and used where its teacher is no more.
-    """
-    found = hashlib.sha256()
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in artifact.ABOUT]
-    for path in files:
-        found.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as content:
-            found.update(hashlib.file_digest(content, "sha256").digest())
-    return found.hexdigest()[:16] if files else ""
 
 
 def _decoding(recipe: DistillRecipe) -> Decoding:

@@ -38,6 +38,23 @@ class Positions(Component):
             raise DataError("min_rating is set, and the interactions have no ratings.", fix="Remove min_rating.")
         return train.table["rating"].to_numpy() >= self.min_rating
 
+    def now(self, train: Interactions, seed: int) -> tuple[Rows, Rows]:
+        """User and position behind the last train event: a question whose answer no train row holds.
+
+        Args:
+            train: train rows only. seed: of the users that are drawn.
+
+        Returns:
+            `int32[P]` each, sorted by user; `per_user` and `min_rating` have no part in it.
+        """
+        lengths = np.diff(train.offsets)
+        users = np.flatnonzero(self._drawn(train, seed) & (lengths >= self.min_history)).astype(np.int32)
+        return users, lengths[users].astype(np.int32)
+
+    def _drawn(self, train: Interactions, seed: int) -> NDArray[np.bool_]:
+        """`bool[U]`: the users that take part."""
+        return np.random.default_rng([seed, 0]).random(len(train.users)) < self.share
+
     def choose(self, train: Interactions, positives: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
         """User and position of every choice, `int32[P]` each, sorted by both.
 
@@ -48,8 +65,7 @@ class Positions(Component):
         positions = (np.arange(len(train)) - train.offsets[users]).astype(np.int32)
         usable = np.flatnonzero(positives & (positions >= self.min_history))
         if self.share < 1:
-            wanted = np.random.default_rng([seed, 0]).random(len(train.users)) < self.share
-            usable = usable[wanted[users[usable]]]
+            usable = usable[self._drawn(train, seed)[users[usable]]]
         if self.per_user is not None:
             counts = np.bincount(users[usable], minlength=len(train.users))
             behind = np.cumsum(counts)[users[usable]] - np.arange(len(usable))  # 1 for the latest of a user

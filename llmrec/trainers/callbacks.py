@@ -55,6 +55,17 @@ class ProgressBar(TrainerCallback):
         self.bar.close()
 
 
+class EndedByOthers(TrainerCallback):
+    """Notes that a callback before it ended a training early; what was to follow that training shall not."""
+
+    def __init__(self) -> None:
+        self.yes = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The last step of a schedule ends a training too, and is no early end."""
+        self.yes |= control.should_training_stop and state.global_step < state.max_steps
+
+
 class KLWatch(TrainerCallback):
     """Stops a training whose policy has left its reference; the model of the best evaluation is kept as always.
 

@@ -10,7 +10,7 @@ from llmrec.trainers.rewards.similarity import LikeTheNext
 class Collaborative(LikeTheNext):
     """The cosine of behaviour vectors, which come from train rows only.
 
-    MiniOneRec's collaborative reward is the score of a SASRec; that is `{kind: recommender, fit: {kind: sasrec}}` here.
+    MiniOneRec's collaborative reward is the score of a SASRec; here `{kind: recommender, model: {kind: sasrec}}`.
     """
 
     encoder: dict[str, Any] = {"kind": "behaviour"}

@@ -2,7 +2,7 @@
 
     rewards:
       - {kind: next_item, horizon: 3}
-      - {kind: recommender, weight: 0.5, fit: {kind: sasrec}}
+      - {kind: recommender, weight: 0.5, model: {kind: sasrec}}
 
 Each reward has its own scale, and the weight is the only thing that this file does to it.
 """
