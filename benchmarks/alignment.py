@@ -43,11 +43,39 @@ DPO: dict[str, Any] = {
     "batch_tokens": 2000,
     "args": {"learning_rate": 1e-4, "beta": 1.0},
 }
+ROUNDS: dict[str, Any] = {**DPO, "kind": "rounds", "loss": "s_dpo", "rounds": 20}
 STAGES: dict[str, dict[str, Any]] = {
     LONGER: {"init": "keep", "item_rows_lr": 1e-3, "args": {"learning_rate": 3e-4}},
     "dpo_1": {**DPO, "loss": "dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 1}}},
     "s_dpo_3": {**DPO, "loss": "s_dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 3}}},
     "s_dpo_10": {**DPO, "loss": "s_dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 10}}},
+    "rounds": {
+        **ROUNDS,
+        "choices": {"share": 0.2, "per_user": 3},
+        "judged": {"chosen": "observed", "rejected": 10},
+        "rewards": {"kind": "next_item"},
+    },
+    "rounds_judged": {
+        **ROUNDS,
+        "ask": "now",
+        "choices": {"share": 0.5},
+        "judged": {"chosen": "best", "rejected": 10},
+        "rewards": {"kind": "recommender", "model": {"kind": "skip_markov"}},
+    },
+    "grpo": {
+        "kind": "grpo",
+        "tuning": "full",
+        "item_rows_lr": 1e-4,
+        "choices": {"per_user": 3},
+        "rewards": [{"kind": "next_item", "horizon": 3}, {"kind": "rank_penalty", "weight": 0.5}],
+        "args": {
+            "learning_rate": 3e-5,
+            "beta": 0.0,
+            "num_generations": 16,
+            "per_device_train_batch_size": 512,
+            "steps_per_generation": 1,
+        },
+    },
 }
 """Name -> settings of a trainer, over those of the recipe where it is SFT."""
 
@@ -112,9 +140,10 @@ def trainer_of(settings: dict[str, Any], recipe: Any) -> Any:
 
     below = recipe.train if settings.get("kind", "sft") == "sft" else {}
     args = {"bf16": True, "use_cpu": True, "gradient_checkpointing": False, "weight_decay": 0.01, "adam_beta2": 0.99}
-    args |= {**below.get("args", {}), **settings.get("args", {}), **CpuBudget.ARGS, "disable_tqdm": True}
+    args |= {**below.get("args", {}), **settings.get("args", {}), "disable_tqdm": True}
     for name in ("num_train_epochs", "warmup_steps"):
         args.pop(name, None)
+    args |= CpuBudget.ARGS_OF_ROUNDS if settings.get("kind") == "rounds" else CpuBudget.ARGS
     return build("trainer", {**below, "valid_users": 1000, **settings, "patience": None, "args": args}, "align")
 
 

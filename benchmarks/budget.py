@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class CpuBudget(TrainerCallback):
     """Ends a training when its time is over, validates on the way, and lets the learning rate fall to zero in a line.
 
-    The trainer's `args` must hold `ARGS`, so that it has no schedule of its own.
+    The trainer's `args` must hold `ARGS`, or `ARGS_OF_ROUNDS`, so that it has no schedule of its own.
 
     Args:
         seconds: of CPU time, from now on. validations: so many, evenly spread, the last at the end.
@@ -29,6 +29,13 @@ class CpuBudget(TrainerCallback):
         "eval_strategy": "steps",
         "eval_steps": 10**7,
     }
+
+    ARGS_OF_ROUNDS: ClassVar[dict[str, Any]] = {
+        "num_train_epochs": 1,
+        "lr_scheduler_type": "constant",
+        "eval_strategy": "epoch",
+    }
+    """For a training in rounds, which validates at the end of each and begins anew; its `validations` do not count."""
 
     def __init__(self, seconds: float, validations: int, warmup: float = 0.05) -> None:
         self.seconds, self.validations, self.warmup = seconds, validations, warmup
@@ -70,9 +77,26 @@ class CpuBudget(TrainerCallback):
         self.steps += 1
         first, spent = self.first or 0.0, self.spent
         is_over = spent >= self.seconds
+        if str(args.eval_strategy.value) == "epoch":
+            control.should_training_stop |= is_over
+            return control
         due = self.validations if is_over else int(self.validations * (spent - first) / (self.seconds - first))
         if due > self.validated:
             control.should_evaluate = control.should_save = True
             self.validated, self.paused_at = due, time.process_time()
         control.should_training_stop |= is_over
         return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """The end of a round: its validation is not counted."""
+        if control.should_evaluate and self.paused_at is None:
+            self.paused_at = time.process_time()
+        return control
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """What a further round does before its first step is counted again."""
+        if self.paused_at is not None and self.spent < self.seconds:
+            self.paused += time.process_time() - self.paused_at
+            self.paused_at = None

@@ -61,6 +61,25 @@ align:
       learning_rate: 1e-3
       beta: 0.04
 """
+ROUNDS = """
+align:
+  first:
+    kind: rounds
+    rounds: 2
+    tuning: full
+    choices: {share: 1.0}
+    beams: 6
+    judged: {chosen: observed, rejected: 2}
+    rewards: [{kind: next_item}, {kind: recommender, weight: 0.1, model: {kind: markov}}]
+    args:
+      use_cpu: true
+      bf16: false
+      gradient_checkpointing: false
+      disable_tqdm: true
+      per_device_train_batch_size: 8
+      num_train_epochs: 3
+      learning_rate: 1e-3
+"""
 
 
 def write(folder: Path, base: Path, tuning: str = "lora") -> Path:
@@ -71,9 +90,9 @@ def write(folder: Path, base: Path, tuning: str = "lora") -> Path:
 
 def write_one(folder: Path, base: Path, stage: str) -> Path:
     """One stage of alignment, of 4 steps an epoch."""
-    if stage == "grpo":
+    if whole := {"grpo": GRPO, "rounds": ROUNDS}.get(stage):
         path = write_recipe(folder, base)
-        path.write_text(path.read_text() + GRPO)
+        path.write_text(path.read_text() + whole)
     else:
         path = write(folder, base, stage.removeprefix("dpo "))
         path.write_text(path.read_text().split("  second:")[0].replace("&args", ""))
@@ -250,7 +269,7 @@ def test_mistakes_are_answered(there: Finished, override: str, words: str) -> No
         check(load_recipe(there.recipe, [override]))
 
 
-@pytest.mark.parametrize("stage", ["dpo lora", "dpo full", "grpo"])
+@pytest.mark.parametrize("stage", ["dpo lora", "dpo full", "grpo", "rounds"])
 def test_a_killed_alignment_continues_to_the_same_bytes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
