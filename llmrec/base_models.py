@@ -11,17 +11,20 @@ import importlib.util
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, MissingExtraError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from llmrec.recipe import QuantizationRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -116,36 +119,93 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    name: str, layers: int | None = None, dtype: str = "float32"
+    name: str,
+    layers: int | None = None,
+    dtype: str = "float32",
+    quantization: QuantizationRecipe | None = None,
+    device: str = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, optionally cut to its first layers.
 
     Args:
         name: a folder or a Hub name. layers: keep this many transformer blocks; all when None.
         dtype: torch's name of the weights' type.
+        quantization: how the linear layers of the blocks are kept; as the others when None. device: for those.
 
     Raises:
         ArtifactError: the name cannot be found or is no such model, or `layers` is more than the model has.
+        MissingExtraError: what quantizes is not installed.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
-    origin = locate(name)
-    arguments = dict(origin.arguments)
-    if "gguf_file" in arguments:
-        arguments["quantization_config"] = GgufConfig(dequantize=True)
+    origin, quantizing = locate(name), quantized_loading(quantization, dtype, device)
+    load = partial(AutoModelForCausalLM.from_pretrained, dtype=getattr(torch, dtype))
     try:
-        model = AutoModelForCausalLM.from_pretrained(origin.location, dtype=getattr(torch, dtype), **arguments)
+        if "gguf_file" in origin.arguments:
+            model = load(origin.location, **origin.arguments, quantization_config=GgufConfig(dequantize=True))
+            if quantizing:
+                with tempfile.TemporaryDirectory() as folder:
+                    model.save_pretrained(folder)
+                    model = load(folder, **quantizing)
+        else:
+            model = load(origin.location, **origin.arguments, **quantizing)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"'{name}' cannot be loaded as a causal language model: {error}") from error
-    if hasattr(model.config, "quantization_config"):
+    if hasattr(model.config, "quantization_config") and not quantizing:
         del model.config.quantization_config  # the weights are dense now
+    keep_layout(model)
     keep_soft_cap(model)
     model.config._name_or_path = name
     model.generation_config = GenerationConfig()  # its sampling defaults end here: transformers may refuse to save them
     if layers is not None:
         keep_first_layers(model, layers)
     return model, load_tokenizer(name)
+
+
+def quantized_loading(quantization: QuantizationRecipe | None, dtype: str, device: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` with which bitsandbytes quantizes what is loaded; none where nothing is.
+
+    Args:
+        dtype: torch's name of the other weights' type. device: where the weights go as they are quantized.
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+    """
+    if quantization is None:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "quantization", "model.quantization")
+    # With int8 it warns in every layer of every step that it casts what comes in.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return {"quantization_config": bitsandbytes_config(quantization, dtype), "device_map": {"": device}}
+
+
+def bitsandbytes_config(quantization: QuantizationRecipe, dtype: str) -> BitsAndBytesConfig:
+    """What transformers asks of bitsandbytes, which need not be installed; the arguments are those of above."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantization.kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=quantization.double,
+        bnb_4bit_compute_dtype=getattr(torch, quantization.compute_dtype or dtype),
+        bnb_4bit_quant_storage=getattr(torch, quantization.storage),
+    )
+
+
+def keep_layout(model: PreTrainedModel) -> None:
+    """Keep the four-bit codes of bitsandbytes as they are on a CPU with AVX512-BF16; other models are left alone.
+
+    There the first forward pass in eval mode would lay them out for another kernel, which rounds their scales to
+    bfloat16, takes only some widths, and has no gradient: training would lose it without a word after a validation.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def keep_first_layers(model: PreTrainedModel, layers: int) -> None:

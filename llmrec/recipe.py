@@ -42,16 +42,36 @@ class SplitRecipe(Component):
     test: float = 0.1
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class QuantizationRecipe(Component):
+    """How the linear layers of the base model are kept while an adapter trains beside them (bitsandbytes).
+
+    Args:
+        kind: `nf4` (four bits, QLoRA) or `int8` (LLM.int8()). double: `nf4` quantizes its scales too, which saves 0.4
+            bits a weight. compute_dtype: of the products with `nf4`; `model.dtype` when None.
+        storage: what holds the four-bit codes; sharding by FSDP wants the type of the other weights, `model.dtype`.
+    """
+
+    kind: Literal["nf4", "int8"]
+    double: bool = True
+    compute_dtype: Dtype | None = None
+    storage: Literal["uint8", "float32", "bfloat16", "float16"] = "uint8"
+
+
 class ModelRecipe(Component):
     """The base model.
 
     Args:
         name: a folder or a Hub name. layers: keep the first so many blocks; all when None. dtype: of its weights.
+        quantization: QLoRA; only with `tuning: lora`, in every stage.
     """
 
     name: str
     layers: int | None = Field(None, ge=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
+    quantization: QuantizationRecipe | None = None
 
 
 class TaskRecipe(Component):

@@ -153,6 +153,7 @@ def check_language_model(recipe: Recipe) -> Parts:
     Raises:
         RecipeError: a plug-in or one of its settings is unknown.
     """
+    from llmrec.base_models import bitsandbytes_config
     from llmrec.recommenders.llm import Decoding
 
     trainer = build("trainer", recipe.train, "train")
@@ -166,6 +167,14 @@ def check_language_model(recipe: Recipe) -> Parts:
                 f"{recipe.train['kind']} one of the kind '{trainer.makes}'. Stages that go on from each other make the "
                 "same: leave this one out, or train otherwise."
             )
+    if recipe.model.quantization is not None:
+        bitsandbytes_config(recipe.model.quantization, recipe.model.dtype)
+        for where, each in [("train", trainer), *((f"align.{name}", aligner) for name, aligner in aligners.items())]:
+            if each.tuning != "lora":
+                raise RecipeError(
+                    f"{where}.tuning is '{each.tuning}', and the weights of model.quantization cannot be trained. Set "
+                    "tuning: lora (QLoRA), or model.quantization: null."
+                )
     check_compared(recipe)
     return Parts(
         build("source", recipe.data, "data"),

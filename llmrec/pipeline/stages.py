@@ -42,7 +42,9 @@ def train(
 
     catalog, interactions = store.load(data)
     split = splits.cut(interactions, recipe.split)
-    model, tokenizer = load_model(recipe.model.name, recipe.model.layers, recipe.model.dtype)
+    base = recipe.model
+    device = str(trainer.config(work, recipe.seed).device)
+    model, tokenizer = load_model(base.name, base.layers, base.dtype, base.quantization, device)
     items = ItemTokenizer.bind(tokenizer, ItemIndex.load(index))
     task = NextItemTask(PromptTemplate(template), catalog, items, recipe.task.max_history)
     recommender, log = trainer.train(*_arguments(recipe, model, task, split, work, decoding))
@@ -51,11 +53,16 @@ def train(
 
 def align(recipe: Recipe, data: Path, before: Path, trainer: Any, decoding: Decoding, target: Path, work: Path) -> None:
     """Go on from the model of the stage `before`: the same files."""
-    from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.base_models import quantized_loading
+    from llmrec.recommenders.llm_folder import read_quantized, read_task, read_weights
 
     split = splits.cut(store.load(data)[1], recipe.split)
-    start = LLMRecommender.from_pretrained(before / "model")
-    recommender, log = trainer.train(*_arguments(recipe, start.model, start.task, split, work, decoding))
+    folder, device = before / "model", str(trainer.config(work, recipe.seed).device)
+    if quantizing := quantized_loading(recipe.model.quantization, recipe.model.dtype, device):
+        model = read_quantized(folder, **quantizing)
+    else:
+        model = read_weights(folder, "auto", device)
+    recommender, log = trainer.train(*_arguments(recipe, model, read_task(folder)[0], split, work, decoding))
     save(recommender, log, target, work)
 
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 import llmrec
 from llmrec import artifact, assets
-from llmrec.base_models import keep_soft_cap
+from llmrec.base_models import keep_layout, keep_soft_cap
 from llmrec.data.catalog import Catalog
 from llmrec.errors import ArtifactError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
@@ -153,14 +153,17 @@ def read_projection(folder: Path) -> ItemProjection:
     return head.eval()
 
 
-def read_quantized(folder: Path, configuration: Any) -> PreTrainedModel:
+def read_quantized(folder: Path, quantization_config: Any, **arguments: Any) -> PreTrainedModel:
     """The weights of a folder, quantized while they are read.
 
     Args:
-        configuration: one of transformers, such as `TorchAoConfig`.
+        quantization_config: one of transformers, such as `TorchAoConfig`. **arguments: more for `from_pretrained`.
     """
     load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype="auto", use_safetensors=True)
-    return _complete(folder, partial(load, quantization_config=configuration))
+    model = _complete(folder, partial(load, quantization_config=quantization_config, **arguments))
+    keep_layout(model)
+    keep_soft_cap(model)
+    return model
 
 
 def copy_about(source: Path, target: Path) -> None:

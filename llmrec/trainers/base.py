@@ -38,6 +38,7 @@ from llmrec.trainers.arithmetic import without_slow_bfloat16
 from llmrec.trainers.batches import TokenBatches
 from llmrec.trainers.callbacks import ProgressBar
 from llmrec.trainers.item_rows import model_for_decoding, restore_embedding, trained_item_rows
+from llmrec.trainers.quantized import is_quantized, keep_full_precision, merge
 
 BEST = "eval_ndcg@10"
 
@@ -172,8 +173,14 @@ class RecommendingTrainer:
         model = self.accelerator.unwrap_model(self.model)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
-    def show_one_bar(self: Any) -> None:
-        """The Trainer's own callbacks print on stdout, where results belong."""
+    def set_right(self: Any) -> None:
+        """Undo what TRL's constructor does otherwise than llmrec wants it; called behind it.
+
+        The Trainer's own callbacks print on stdout, where results belong; what trains beside quantized weights is
+        rounded.
+        """
+        if is_quantized(self.bare_model):
+            keep_full_precision(self.model)
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
         self.add_callback(ProgressBar)
@@ -195,7 +202,13 @@ class RecommendingTrainer:
 
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The Trainer's optimizer; the item rows get their own learning rate and no decay."""
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        try:
+            optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        except ImportError as error:  # of bitsandbytes, mostly
+            raise RecipeError(
+                f"{self.settings.where}.args.optim: {str(error).strip()} (llmrec names it: pip install "
+                "'llmrec[quantization]')"
+            ) from error
         if self.settings.item_rows_lr is not None:
             rows = trained_item_rows(self.bare_model)
             for group in list(optimizer.param_groups):
@@ -236,7 +249,7 @@ class RecommendingTrainer:
         Args:
             result: what `train` gave.
         """
-        tuned = self.model.merge_and_unload() if self.settings.tuning == "lora" else self.model
+        tuned = merge(self.model) if self.settings.tuning == "lora" else self.model
         restore_embedding(tuned)
         tuned.__dict__.pop("forward", None)  # the training-time forward
         tuned.config.use_cache = True  # the Trainer switches it off, and the folder is for decoding

@@ -231,7 +231,7 @@ def _scores(
         size = len(items.codebooks[book])
         at = torch.nonzero((places >= start) & (places < start + size)).squeeze(1)
         of_book = None if bias is None else bias[items.rows_of(book)]
-        logits = functional.linear(hidden[at], rows[start : start + size], of_book)
+        logits = functional.linear(hidden[at], rows[start : start + size].to(hidden.dtype), of_book)
         parts.append(of_logits(finish_logits(model, logits.float()), places[at] - start))
         order.append(at)
     back = torch.cat(order).argsort()

@@ -214,7 +214,7 @@ class DistillationTrainer(RecommendingTrainer, SFTTrainer):
             peft_config=settings.lora_config(model, task.items),
             callbacks=settings.callbacks(callbacks),
         )
-        self.show_one_bar()
+        self.set_right()
         self.objective = Objective(
             settings.losses,
             task.items,

@@ -226,7 +226,7 @@ class PreferenceTrainer(RecommendingTrainer, DPOTrainer):
             peft_config=settings.lora_config(model, task.items),
             callbacks=settings.callbacks(callbacks),
         )
-        self.show_one_bar()
+        self.set_right()
         self.precompute_ref_logps = True  # `_compute_loss` below hands them to TRL with every batch
         self.aux_loss_enabled = False  # experts keep the balance that they have
 

@@ -228,7 +228,7 @@ class PolicyTrainer(RecommendingTrainer, GRPOTrainer):
                 callbacks=settings.callbacks([self.watch, *callbacks]),
                 rollout_func=_rollouts,
             )
-        self.show_one_bar()
+        self.set_right()
         self.aux_loss_enabled = False  # experts keep the balance that they have
         # Nothing of a prompt is kept: a fused optimizer changes weights without a trace that the engine could see.
         engine = TransformersEngine(self.bare_model, task.items)

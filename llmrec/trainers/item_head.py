@@ -192,7 +192,7 @@ class ItemHeadTrainer(RecommendingTrainer, SFTTrainer):
             data_collator=PadRight(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0),
             callbacks=settings.callbacks(callbacks),
         )
-        self.show_one_bar()
+        self.set_right()
         counts = np.bincount(train.item_rows, minlength=len(task.catalog))
         _add_item_loss(self.bare_model, self.head, task, settings, chances_of(counts).to(args.device))
 

@@ -144,7 +144,7 @@ class RecommenderTrainer(RecommendingTrainer, SFTTrainer):
             peft_config=settings.lora_config(model, task.items),
             callbacks=settings.callbacks(callbacks),
         )
-        self.show_one_bar()
+        self.set_right()
         if settings.loss == "level":
             _add_level_loss(self.bare_model, task.items, settings.dropout, settings.label_smoothing)
         elif settings.tuning == "lora":

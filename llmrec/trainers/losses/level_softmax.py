@@ -46,7 +46,7 @@ def level_softmax_loss(
         at_level = (places >= start) & (places < start + size)
         if bool(at_level.any()):
             of_book = None if bias is None else bias[items.rows_of(book)]
-            logits = functional.linear(hidden[at_level], rows[start : start + size], of_book)
+            logits = functional.linear(hidden[at_level], rows[start : start + size].to(hidden.dtype), of_book)
             total = total + functional.cross_entropy(
                 finish_logits(model, logits.float()),
                 places[at_level] - start,
