@@ -75,16 +75,28 @@ def fitted_once(settings: dict[str, Any], data: tuple[Any, Any], keep: Path) -> 
     return recommender, spent
 
 
+def trained_in(folder: Path) -> dict[str, Any]:
+    """The wall seconds of a finished folder's training and alignment, where it says so."""
+    made = folder / "made.json"
+    stages = json.loads(made.read_text())["seconds"] if made.is_file() else {}
+    trained = [seconds for title, seconds in stages.items() if title.split()[0] in ("train", "align")]
+    return {"seconds": round(sum(trained), 1)} if trained else {}
+
+
 def measured(recommender: Any, split: Any) -> dict[str, Any]:
-    """The test part."""
+    """The test part; the intervals are of the users of this one run."""
     from llmrec.evaluation.protocol import evaluate
+    from llmrec.evaluation.significance import intervals
 
     began = time.perf_counter()
     found = evaluate(recommender, split.test, split=split.protocol, progress=False)
+    seconds = round(time.perf_counter() - began, 1)
+    sure = intervals({name: found.per_example[name] for name in ("hr@10", "ndcg@10")}, split.test.users)
     return {
         "hr@10": round(found.metrics["hr@10"], 5),
         "ndcg@10": round(found.metrics["ndcg@10"], 5),
-        "evaluate_seconds": round(time.perf_counter() - began, 1),
+        "intervals": {name: [round(of.low, 5), round(of.high, 5)] for name, of in sure.items()},
+        "evaluate_seconds": seconds,
         "users_per_second": round(found.examples / found.seconds, 1),
         "faults": found.invalid + found.duplicates + found.excluded_returned,
         "protocol": found.protocol,
@@ -132,7 +144,7 @@ def main() -> None:
     for name, _, folder in (text.partition("=") for text in chosen.folders):
         from llmrec.recommenders.base import Recommender
 
-        lines[name] = measured(Recommender.from_pretrained(folder), data[1]) | {"seeds": 1}
+        lines[name] = trained_in(Path(folder)) | measured(Recommender.from_pretrained(folder), data[1]) | {"seeds": 1}
         _keep(lines[name], dataset, name, chosen.store)
     short = {
         name: {key: line[key] for key in ("hr@10", "ndcg@10", "seconds") if key in line} for name, line in lines.items()

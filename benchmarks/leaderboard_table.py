@@ -20,8 +20,8 @@ this page is made of them by
 python benchmarks/leaderboard.py --table
 ```
 
-Brackets hold 95% bootstrap intervals over users. Seconds are those of the fit, of all CPU threads; a line without them
-is of a model that was trained before. What the models are: [baselines](baselines.md).
+Brackets hold 95% bootstrap intervals over the users of one run. Seconds are those of the fit, of all CPU threads; a
+line without them is of a model that was trained before. What the models are: [baselines](baselines.md).
 """
 
 PUBLISHED = {
