@@ -49,7 +49,8 @@ def report(name: str, figures: dict[str, Any], store: bool, script: str | None =
         "command": " ".join(["python", f"benchmarks/{script or name}.py", *sys.argv[1:]]),
     }
     if store:
-        RESULTS.mkdir(exist_ok=True)
         suffix = f".{machine['gpu'].replace(' ', '_')}" if machine["gpu"] else ""
-        (RESULTS / f"{name}{suffix}.json").write_text(json.dumps(result, indent=2) + "\n")
+        path = RESULTS / f"{name}{suffix}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
