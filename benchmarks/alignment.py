@@ -59,8 +59,10 @@ STAGES: dict[str, dict[str, Any]] = {
         **ROUNDS,
         "ask": "now",
         "choices": {"share": 0.5},
-        "judged": {"chosen": "best", "rejected": 10},
+        "judged": {"chosen": "best", "rejected": 19},
         "rewards": {"kind": "recommender", "model": {"kind": "skip_markov"}},
+        "item_rows_lr": 1e-3,
+        "args": {"learning_rate": 3e-4, "beta": 1.0},
     },
     "grpo": {
         "kind": "grpo",
