@@ -8,7 +8,7 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm check format clean
+.PHONY: help demo test test-vllm check reference format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ check: ## style, types, import layers, and whether the wheel holds all it needs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_wheel.py
+
+reference: ## the API reference as HTML in build/reference
+	@$(PYTHON) tools/install.py --extras test
+	$(BIN)/python tools/api_reference.py build/reference
 
 format: ## rewrite the code in the common style
 	@$(PYTHON) tools/install.py --extras dev

@@ -57,14 +57,14 @@ def test_a_second_call_installs_nothing(install: Any, monkeypatch: pytest.Monkey
 
 
 def test_an_extra_that_another_brings_is_not_installed_again(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (".[als,dev,plots,ray,serve,test,tracking]") in call(install, monkeypatch, "--extras", "dev")[1]
+    assert (".[als,dev,plots,quantization,ray,serve,test,tracking]") in call(install, monkeypatch, "--extras", "dev")[1]
     assert call(install, monkeypatch, "--extras", "test") == []
 
 
 def test_a_new_extra_keeps_what_was_there(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call(install, monkeypatch, "--extras", "plots", "--embedded")
     _, project, embedded = call(install, monkeypatch, "--extras", "test")
-    assert ".[als,plots,ray,serve,test,tracking]" in project
+    assert ".[als,plots,quantization,ray,serve,test,tracking]" in project
     assert "--no-deps" in embedded
 
 
@@ -83,7 +83,7 @@ def test_an_interrupted_installation_is_taken_up_again(install: Any, monkeypatch
         patch.setattr(install, "refuse_cuda_packages", interrupted)
         with pytest.raises(KeyboardInterrupt):
             call(install, patch, "--extras", "test")
-    assert ".[als,plots,ray,serve,test,tracking]" in call(install, monkeypatch)[1]
+    assert ".[als,plots,quantization,ray,serve,test,tracking]" in call(install, monkeypatch)[1]
 
 
 def test_an_unknown_extra_is_refused(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_the_choice_of_the_default_build_is_remembered(install: Any, monkeypatch
     (only,) = call(install, monkeypatch, "--torch", "default")
     assert only[-1] == "."
     (only,) = call(install, monkeypatch, "--extras", "test")
-    assert only[-1] == ".[als,plots,ray,serve,test,tracking]"
+    assert only[-1] == ".[als,plots,quantization,ray,serve,test,tracking]"
 
 
 @pytest.mark.parametrize("name", ["nvidia-cublas", "nvidia-cudnn-cu13", "cuda-bindings", "triton"])
