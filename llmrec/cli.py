@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, assets, cli_distill, cli_hub, cli_index, cli_recommend, cli_serve
+from llmrec import artifact, cli_distill, cli_hub, cli_index, cli_recommend, cli_serve
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
     from llmrec.pipeline.plan import Plan
+    from llmrec.recipe import AnyRecipe
 
 logger = logging.getLogger("llmrec")
 
@@ -119,9 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     cli_hub.add_model(evaluate)
     evaluate.add_argument("overrides", nargs="*", help="dotted.key=value for its recipe", default=[])
 
-    recipes = verb("recipes", _recipes, "the shipped recipes: ls | show NAME | cp NAME FILE | check [NAME ...]")
+    text = "the shipped recipes: ls | show NAME | cp NAME FILE | check [NAME ...]"
+    recipes = verb("recipes", _recipes, text)
     recipes.add_argument("action", choices=["ls", "show", "cp", "check"])
     recipes.add_argument("names", nargs="*")
+    text = "check every shipped recipe, and the files for Accelerate (as check does without names)"
+    recipes.add_argument("--all", action="store_true", help=text)
     return parser
 
 
@@ -301,11 +305,9 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
 
 def _recipes(chosen: argparse.Namespace) -> None:
-    from llmrec.recipe import find_recipe
+    from llmrec.recipe import find_recipe, shipped_recipes
 
-    # base.yaml holds what the recipes beside it share; it is no run by itself.
-    files = [Path(name) for name in assets.names("recipes") if name.endswith(".yaml")]
-    shipped = [file.with_suffix("").as_posix() for file in files if file.stem != "base"]
+    shipped = shipped_recipes()
     if chosen.action == "ls":
         cli_recommend.print_json({"recipes": shipped}) if chosen.json else print("\n".join(shipped))
     elif chosen.action == "show":
@@ -322,23 +324,38 @@ def _recipes(chosen: argparse.Namespace) -> None:
         artifact.write_text(target, find_recipe(chosen.names[0]).read_text())
         cli_recommend.print_json({"file": str(target)}) if chosen.json else print(target)
     else:
-        _check_recipes(chosen.names or shipped, chosen.json)
+        if chosen.names and chosen.all:
+            raise LlmrecError("recipes check takes names or --all, not both.")
+        _check_recipes(chosen.names, chosen.json)
+
+
+def on_this_machine(recipe: AnyRecipe) -> list[str]:
+    """Overrides with which the stages of a recipe run on the CPU, where there is no GPU."""
+    import torch
+
+    if torch.cuda.is_available() or recipe.trained_under is None:
+        return []
+    trained = [recipe.trained_under, *(f"align.{name}" for name in getattr(recipe, "alignments", {}))]
+    return [f"{key}.args.use_cpu=true" for key in trained]
 
 
 def _check_recipes(names: Sequence[str], as_json: bool) -> None:
-    """Build every plug-in of every recipe; data and models are not touched. Without a GPU it is as if for a CPU."""
-    import torch
+    """Build every plug-in of every recipe; data and models are not touched. Without a GPU it is as if for a CPU.
 
+    Without names: all that are shipped, and the files for Accelerate.
+    """
+    from llmrec.pipeline.launch import FOLDER, check_launch, shipped_launches
     from llmrec.pipeline.run import check
-    from llmrec.recipe import load_recipe
+    from llmrec.recipe import find_recipe, load_recipe, shipped_recipes
 
     failed = {}
+    names = names or [*shipped_recipes(), *shipped_launches()]
     for name in names:
         try:
-            recipe = load_recipe(name)
-            if not torch.cuda.is_available() and recipe.trained_under is not None:
-                recipe = load_recipe(name, [f"{recipe.trained_under}.args.use_cpu=true"])
-            check(recipe)
+            if find_recipe(name).parent.name == FOLDER:
+                check_launch(find_recipe(name))
+            else:
+                check(load_recipe(name, on_this_machine(load_recipe(name))))
         except LlmrecError as error:
             failed[name] = str(error)
         print(f"{name:<40} {'FAILED: ' + failed[name] if name in failed else 'ok'}")

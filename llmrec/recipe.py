@@ -284,6 +284,17 @@ def distill_recipe(teacher: Path, overrides: Sequence[str] = ()) -> DistillRecip
     return DistillRecipe.parse(settings)
 
 
+def shipped_recipes() -> list[str]:
+    """The names of all shipped recipes that are a run by themselves, such as `demo` and `sft/office_smollm2_cpu`.
+
+    A `base.yaml` holds what those beside it share; the files of `accelerate/` are for its launcher.
+    """
+    files = [Path(name) for name in assets.names("recipes") if name.endswith(".yaml")]
+    return [
+        file.as_posix().removesuffix(".yaml") for file in files if file.stem != "base" and file.parts[0] != "accelerate"
+    ]
+
+
 def find_recipe(name: str | Path) -> Path:
     """The file of a recipe: a path if it exists, otherwise a shipped recipe of that name.
 

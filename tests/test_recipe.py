@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec import assets
+from llmrec.cli import on_this_machine
 from llmrec.errors import LlmrecError, RecipeError
 from llmrec.pipeline.run import check
-from llmrec.recipe import Recipe, load_recipe
+from llmrec.recipe import Recipe, load_recipe, shipped_recipes
 
 MINIMAL = """
 name: mine
@@ -22,8 +23,7 @@ index: {kind: rqkmeans, levels: [4, 4], encoder: {kind: tfidf}}
 model: {name: some/model}
 train: {kind: sft, args: {use_cpu: true, bf16: false}}
 """
-PARTS = {"sft/base.yaml", "baselines/base.yaml", "distill/base.yaml"}  # shared by others, no run by itself
-RUNS = [name for name in assets.names("recipes") if name.endswith(".yaml") and name not in PARTS]
+RUNS = shipped_recipes()
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -50,15 +50,17 @@ def test_what_is_not_said_has_its_default(recipe: Path) -> None:
 def test_a_shipped_recipe_can_be_used(name: str, tmp_path: Path) -> None:
     read = load_recipe(name)
     overrides = [f"data.root={tmp_path}"] if read.data["kind"] == "table" else []
-    overrides += [] if read.trained_under is None else [f"{read.trained_under}.args.use_cpu=true"]
-    read = load_recipe(name, overrides)
+    read = load_recipe(name, [*overrides, *on_this_machine(read)])
     check(read)
-    assert Path(name).stem == read.name  # its folder is found by the recipe's name
+    assert Path(f"{name}.yaml").stem == read.name  # its folder is found by the recipe's name
 
 
 def test_shipped_recipes_were_found() -> None:
-    assert len(RUNS) >= 2
-    assert "demo.yaml" in RUNS
+    files = {name.removesuffix(".yaml") for name in assets.names("recipes")}
+    others = {name for name in files if name.endswith("/base") or name.startswith("accelerate/")}
+    assert set(RUNS) == files - others
+    assert len(RUNS) >= 68
+    assert "demo" in RUNS
 
 
 def test_a_recipe_extends_one_beside_it(tmp_path: Path) -> None:

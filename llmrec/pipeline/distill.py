@@ -39,6 +39,8 @@ def check_distill(recipe: DistillRecipe) -> tuple[Any, Distill]:
 
     trainer = Distill.parse(recipe.distill, "distill")
     trainer.config(recipe.output, recipe.seed)
+    if trainer.tuning == "lora":
+        trainer.peft_config()
     check_compared(recipe)
     Decoding.parse(recipe.decoding, "decoding")
     return build("source", recipe.data, "data"), trainer

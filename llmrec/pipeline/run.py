@@ -160,6 +160,8 @@ def check_language_model(recipe: Recipe) -> Parts:
     aligners = {name: build("trainer", settings, f"align.{name}") for name, settings in recipe.alignments.items()}
     for each in (trainer, *aligners.values()):
         each.config(recipe.output, recipe.seed)
+        if each.tuning == "lora":
+            each.peft_config()
     for name, aligner in aligners.items():
         if aligner.makes != trainer.makes:
             raise RecipeError(

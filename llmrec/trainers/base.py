@@ -123,12 +123,20 @@ class TrainerSettings(Component):
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
         holders = [embedding] if head.weight is embedding.weight else [embedding, head]
         names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in holders]
+        return self.peft_config(trainable_token_indices={name: ids for name in names})
+
+    def peft_config(self, **ours: Any) -> LoraConfig:
+        """PEFT's configuration as the recipe has it.
+
+        Args:
+            **ours: further fields, that a recipe must not set.
+
+        Raises:
+            RecipeError: PEFT does not know a field, or refuses a value.
+        """
         try:
-            return LoraConfig(
-                **{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **self.lora},
-                trainable_token_indices={name: ids for name in names},
-            )
-        except TypeError as error:
+            return LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": "all-linear", **self.lora}, **ours)
+        except (TypeError, ValueError) as error:
             raise RecipeError(f"{self.where}.lora: {error}. The fields are those of peft.LoraConfig.") from error
 
     def check_trained(self, model: PreTrainedModel, task: NextItemTask) -> None:
