@@ -7,13 +7,34 @@ vLLM's pooling runner for the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.engines.support import check_length, check_model
+
+
+class ItemInputs(NamedTuple):
+    """What a model reads that takes each item as one vector: ids from `first` on stand for items, and are no tokens.
+
+    Args:
+        first: the id of item row 0. read: item rows `int64[n]` -> the vectors `(n, H)`, among the embeddings of words.
+    """
+
+    first: int
+    read: Callable[[Tensor], Tensor]
+
+    def embed(self, words: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+        """The model's inputs `(B, T, H)`.
+
+        Args:
+            words: the model's own embedding. ids: `int64[B, T]`.
+        """
+        is_item = ids >= self.first
+        embedded: Tensor = words(ids.masked_fill(is_item, 0))
+        return embedded.masked_scatter(is_item[..., None], self.read(ids[is_item] - self.first).to(embedded.dtype))
 
 
 class StateEngine(Protocol):
@@ -36,15 +57,15 @@ class TransformersStates:
 
     Args:
         model: in the dtype and on the device to compute with.
-        embed: turns ids `int64[B, T]` into the model's inputs `(B, T, H)`; its own embedding when None.
+        items: of a model that reads items as one vector each.
 
     Raises:
         DecodingError: see `llmrec.engines.support.check_model`.
     """
 
-    def __init__(self, model: PreTrainedModel, embed: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, items: ItemInputs | None = None) -> None:
         check_model(model)
-        self.model, self.embed = model, embed
+        self.model, self.items = model, items
 
     @torch.inference_mode()
     def states(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -63,4 +84,6 @@ class TransformersStates:
         return hidden[torch.arange(len(ids), device=device), lengths.to(device) - 1].float()
 
     def _inputs(self, ids: Tensor) -> dict[str, Tensor]:
-        return {"input_ids": ids} if self.embed is None else {"inputs_embeds": self.embed(ids)}
+        if self.items is None:
+            return {"input_ids": ids}
+        return {"inputs_embeds": self.items.embed(self.model.get_input_embeddings(), ids)}

@@ -286,12 +286,19 @@ def _one_step(normalize: Normalize, prefix: int, children: int) -> Any:
 
 def settings_for(folder: str | Path, items: ItemTokenizer) -> dict[str, Any]:
     """Arguments of `vllm.LLM` or `AsyncEngineArgs` that `VLLMEngine` needs for a model folder."""
-    settings: dict[str, Any] = {
-        "model": str(folder),
-        "load_format": "safetensors",  # by default vLLM reads a pickle where there are none
+    return {
+        **plain_settings(folder),
         "logits_processors": [PROCESSOR],
         "logprobs_mode": "processed_logits",
         "max_logprobs": items.trie.fan_out,
+    }
+
+
+def plain_settings(folder: str | Path) -> dict[str, Any]:
+    """Those that every use of a model folder has."""
+    settings: dict[str, Any] = {
+        "model": str(folder),
+        "load_format": "safetensors",  # by default vLLM reads a pickle where there are none
         "enable_prefix_caching": True,
     }
     if not torch.cuda.is_available():

@@ -22,7 +22,7 @@ from llmrec import artifact
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
 from llmrec.engines.projection import best_items
-from llmrec.engines.states import StateEngine, TransformersStates
+from llmrec.engines.states import ItemInputs, StateEngine, TransformersStates
 from llmrec.errors import ArtifactError, DecodingError
 from llmrec.hub import Pushed, local_folder, push_saved
 from llmrec.indexes.item_slots import ItemSlots
@@ -32,6 +32,8 @@ from llmrec.recommenders.llm_folder import read_projection, read_task, read_weig
 from llmrec.recommenders.prompt_batches import prompt_batches
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
+
+MakeEngine = Callable[[ItemInputs | None], StateEngine]
 
 
 class Asking(Component):
@@ -54,7 +56,8 @@ class ItemHeadRecommender:
         task: prompts; with `ItemSlots` in it the model reads each item as one vector.
         head: the projection.
         asking: see there.
-        engine: what gives states where the model runs elsewhere, such as vLLM.
+        engine: makes what gives states where the model runs elsewhere, such as vLLM, from what the model reads of items
+            (None where it reads their codes).
 
     Raises:
         DecodingError: there is neither a model nor an engine, or both.
@@ -69,7 +72,7 @@ class ItemHeadRecommender:
         task: NextItemTask,
         head: ItemProjection,
         asking: Asking | None = None,
-        engine: StateEngine | None = None,
+        engine: MakeEngine | None = None,
     ) -> None:
         if (model is None) == (engine is None):
             given = "neither a model nor an engine" if model is None else "both a model and an engine"
@@ -77,10 +80,10 @@ class ItemHeadRecommender:
         if len(head.text) != len(task.catalog):
             raise ArtifactError(f"the head scores {len(head.text)} items, the catalog has {len(task.catalog)}.")
         self.model, self.task, self.head, self.asking = model, task, head, asking or Asking()
-        self.engine: StateEngine = engine or TransformersStates(model, self._embed())
         with torch.inference_mode():
             self.vectors: Tensor = head.vectors().float().contiguous()
             """`float32[N, D]`, made once."""
+        self.engine: StateEngine = (engine or partial(TransformersStates, model))(self._inputs())
 
     @property
     def catalog(self) -> Catalog:
@@ -154,7 +157,7 @@ class ItemHeadRecommender:
         token: str | bool | None = None,
         dtype: str = "auto",
         device: str | None = None,
-        engine: Callable[[NextItemTask], StateEngine] | None = None,
+        engine: MakeEngine | None = None,
     ) -> Self:
         """Read a model folder.
 
@@ -164,8 +167,8 @@ class ItemHeadRecommender:
             dtype: torch's name for the language model, or `auto` for the type
                 that was saved; the projection is always float32.
             device: a torch device; CUDA when there is one, otherwise the CPU.
-            engine: makes the engine where another than the embedded one is wanted; no weights of the language model
-                are read then.
+            engine: where another than the embedded one is wanted, see `ItemHeadRecommender`; no weights of the language
+                model are read then.
 
         Raises:
             ArtifactError: a file is missing or damaged, or the prompt or the codes are not those that were trained.
@@ -176,17 +179,15 @@ class ItemHeadRecommender:
         head = read_projection(folder)
         if head.read is not None:
             task = with_slots(task)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        head = head.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if engine is not None:
-            return cls(None, task, head.to(device), asking, engine(task))
-        return cls(read_weights(folder, dtype, device), task, head.to(device), asking)
+            return cls(None, task, head, asking, engine)
+        return cls(read_weights(folder, dtype, device), task, head, asking)
 
-    def _embed(self) -> Callable[[Tensor], Tensor] | None:
-        slots = self.task.items
-        if not isinstance(slots, ItemSlots):
+    def _inputs(self) -> ItemInputs | None:
+        if not isinstance(self.task.items, ItemSlots):
             return None
-        assert self.model is not None
-        return partial(self.head.embed, self.model.get_input_embeddings(), slots.first)
+        return ItemInputs(self.task.items.first, lambda rows: self.head.inputs(self.vectors[rows]))
 
 
 def with_slots(task: NextItemTask) -> NextItemTask:

@@ -5,8 +5,6 @@ Lite-LLM4Rec (Wang et al. 2024, https://arxiv.org/abs/2402.09543) puts such a he
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,21 +48,14 @@ class ItemProjection(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return functional.linear(functional.rms_norm(states.float(), states.shape[-1:]), self.of_state)
 
-    def embed(self, words: Callable[[Tensor], Tensor], first: int, ids: Tensor) -> Tensor:
-        """Inputs `(B, T, H)` of a language model that reads each item as one vector.
-
-        Args:
-            words: the model's own embedding. first: the id of the first item, see `ItemSlots`. ids: `int64[B, T]`.
-        """
+    def inputs(self, vectors: Tensor) -> Tensor:
+        """What a language model reads of items, `(n, H)`, out of their vectors `float32[n, D]`."""
         assert self.read is not None
-        is_item = ids >= first
-        embedded: Tensor = words(ids.masked_fill(is_item, 0))
-        items = functional.linear(self.vectors(ids[is_item] - first), self.read)
-        return embedded.masked_scatter(is_item[..., None], items.to(embedded.dtype))
+        return functional.linear(vectors, self.read)
 
     @torch.no_grad()
     def match_scale(self, words: Tensor) -> None:
         """Make what is read of items as long as the rows of words `(V, H)`, before training."""
         if self.read is not None:
             usual = words.float().norm(dim=1).median()
-            self.read.mul_(usual / functional.linear(self.vectors(), self.read).norm(dim=1).median())
+            self.read.mul_(usual / self.inputs(self.vectors()).norm(dim=1).median())

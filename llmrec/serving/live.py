@@ -119,7 +119,8 @@ class LiveCatalog:
 def _grown(recommender: Recommender, items: Sequence[Mapping[str, Any]]) -> Recommender:
     if not isinstance(recommender, LLMRecommender):
         raise LlmrecError(
-            "only a language model can recommend items that it has not been trained on; train this recommender again."
+            "only a language model that writes codes can recommend items that it has not been trained on; train this "
+            "recommender again."
         )
     schema = recommender.catalog.table.schema
     columns = {name: [item.get(name) for item in items] for name in schema.names}

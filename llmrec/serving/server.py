@@ -17,8 +17,9 @@ import uvicorn
 
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.base import Recommender, load_recommender_settings
-from llmrec.recommenders.llm import LLMRecommender
+from llmrec.registry import resolve
 from llmrec.serving.app import create_app
+from llmrec.serving.on_vllm import STARTS
 from llmrec.serving.service import Service
 from llmrec.serving.settings import ServingSettings
 from llmrec.serving.users import Users
@@ -26,9 +27,6 @@ from llmrec.serving.users import Users
 logger = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "transformers", "vllm"]
-
-VLLM_WORKERS = 16
-"""Searches at a time on vLLM, which puts their steps together."""
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than proxies keep theirs, so that they close first."""
@@ -46,10 +44,13 @@ def load(
         ArtifactError: it is no model folder. MissingExtraError: vLLM is asked for and not installed.
     """
     name = choose_engine(folder, engine)
+    kind = load_recommender_settings(folder).kind
     if name == "vllm":
-        service = _on_vllm(folder, settings, dtype)
+        made = STARTS[kind](folder, settings, dtype)
+        process = made.process
+        service = Service(made.recommender, made.settings, None, name, process.is_alive, process.stop)
     elif name == "transformers":
-        service = Service(LLMRecommender.from_pretrained(folder, dtype=dtype), settings, engine=name)
+        service = Service(resolve("recommender", kind).from_pretrained(folder, dtype=dtype), settings, engine=name)
     else:
         service = Service(Recommender.from_pretrained(folder), settings, engine=name)
     recommender = service.catalog.current.recommender
@@ -59,25 +60,12 @@ def load(
     return service
 
 
-def _on_vllm(folder: Path, settings: ServingSettings, dtype: str) -> Service:
-    from llmrec.engines.constraint import served_folder
-    from llmrec.engines.vllm import VLLMEngine
-    from llmrec.indexes.item_tokenizer import ItemTokenizer
-    from llmrec.serving.vllm_process import VLLMProcess
-
-    process = VLLMProcess.start(folder, ItemTokenizer.load(served_folder(str(folder))), dtype=dtype)
-    recommender = LLMRecommender.from_pretrained(folder, engine=lambda task: VLLMEngine(process.backend, task.items))
-    # vLLM puts the steps of all searches together by itself, so here each question is searched for alone.
-    settings = settings.model_copy(update={"workers": VLLM_WORKERS, "max_batch": 1})
-    return Service(recommender, settings, engine="vllm", is_alive=process.is_alive, stop=process.stop)
-
-
 def choose_engine(folder: Path, engine: EngineName) -> Literal["transformers", "vllm", "none"]:
     """`auto` is vLLM where it and a GPU are there; on CPUs the embedded engine is the faster one.
 
     Recommenders that are no language models have no engine.
     """
-    if load_recommender_settings(folder).kind != LLMRecommender.kind:
+    if load_recommender_settings(folder).kind not in STARTS:
         if engine == "vllm":
             raise LlmrecError(f"{folder} holds no language model; vLLM cannot serve it.")
         return "none"

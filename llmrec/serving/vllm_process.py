@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from llmrec.engines.vllm import AsyncBackend, require_vllm, settings_for
-from llmrec.indexes.item_tokenizer import ItemTokenizer
+from llmrec.engines.vllm import require_vllm
 
 
 class VLLMProcess:
@@ -20,14 +19,13 @@ class VLLMProcess:
 
     def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         self.llm, self.loop, self.thread = llm, loop, thread
-        self.backend = AsyncBackend(llm, loop)
 
     @classmethod
-    def start(cls, folder: Path, items: ItemTokenizer, **settings: Any) -> VLLMProcess:
-        """Start vLLM on a model folder.
+    def start(cls, settings: Mapping[str, Any]) -> VLLMProcess:
+        """Start vLLM.
 
         Args:
-            settings: further arguments of `AsyncEngineArgs`, such as `dtype`.
+            settings: arguments of `AsyncEngineArgs`, the model folder among them.
 
         Raises:
             MissingExtraError: vLLM is not installed.
@@ -41,7 +39,7 @@ class VLLMProcess:
         thread.start()
 
         async def made() -> Any:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**{**settings_for(folder, items), **settings}))
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
 
         try:
             llm = asyncio.run_coroutine_threadsafe(made(), loop).result()

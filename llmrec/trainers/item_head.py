@@ -25,6 +25,7 @@ from trl import SFTConfig, SFTTrainer
 from llmrec.data.catalog import Catalog
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
+from llmrec.engines.states import ItemInputs
 from llmrec.indexes.item_slots import ItemSlots
 from llmrec.recommenders.item_head import Asking, ItemHeadRecommender, with_slots
 from llmrec.recommenders.item_projection import ItemProjection
@@ -245,7 +246,9 @@ def _add_item_loss(
     def inputs(ids: Tensor) -> dict[str, Tensor]:
         if not isinstance(slots, ItemSlots):
             return {"input_ids": ids}
-        embedded = head.embed(model.get_input_embeddings(), slots.first, ids)
+        embedded = ItemInputs(slots.first, lambda rows: head.inputs(head.vectors(rows))).embed(
+            model.get_input_embeddings(), ids
+        )
         dropped = functional.dropout(embedded, settings.dropout, model.training)  # words were dropped where embedded
         return {"inputs_embeds": torch.where((ids >= slots.first)[..., None], dropped, embedded)}
 

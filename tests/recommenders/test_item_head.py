@@ -9,26 +9,17 @@ import numpy as np
 import pytest
 import torch
 from circle import make_task
+from projected import make_projected
 from transformers import AutoModelForCausalLM
 from worlds import TinyWorld
 
 from llmrec.errors import ArtifactError, DecodingError
 from llmrec.recommenders.base import Recommender
-from llmrec.recommenders.item_head import Asking, ItemHeadRecommender, with_slots
+from llmrec.recommenders.item_head import ItemHeadRecommender
 from llmrec.recommenders.item_projection import ItemProjection
 from llmrec.recommenders.llm import LLMRecommender
 
 HISTORIES = [np.array(rows, np.int32) for rows in ([], [3], [1, 4, 1, 5], [9, 2, 6, 5, 3, 5], list(range(14)))]
-
-
-def made(world: TinyWorld, reads: bool = False, batch_size: int = 2) -> ItemHeadRecommender:
-    torch.manual_seed(0)
-    head = ItemProjection(torch.nn.functional.normalize(torch.randn(20, 6)), 32, 8, reads)
-    for weight in (head.table, head.of_text):
-        weight.data *= 30  # scores that differ
-    head.match_scale(world.model.get_input_embeddings().weight)
-    task = make_task(world.catalog, world.items)
-    return ItemHeadRecommender(world.model, with_slots(task) if reads else task, head, Asking(batch_size=batch_size))
 
 
 def one_by_one(recommender: ItemHeadRecommender, history: np.ndarray) -> torch.Tensor:
@@ -52,7 +43,7 @@ def one_by_one(recommender: ItemHeadRecommender, history: np.ndarray) -> torch.T
 
 @pytest.mark.parametrize("reads", [False, True], ids=["codes", "vectors"])
 def test_a_score_is_log_p_of_the_item(tiny_world: TinyWorld, reads: bool) -> None:
-    recommender = made(tiny_world, reads)
+    recommender = make_projected(tiny_world, reads)
     found = recommender.recommend(HISTORIES, k=20, exclude_seen=False)
     for number, history in enumerate(HISTORIES):
         expected = one_by_one(recommender, history[-10:])
@@ -63,7 +54,7 @@ def test_a_score_is_log_p_of_the_item(tiny_world: TinyWorld, reads: bool) -> Non
 
 
 def test_what_may_be_listed_does_not_change_a_score(tiny_world: TinyWorld) -> None:
-    recommender = made(tiny_world)
+    recommender = make_projected(tiny_world)
     whole = recommender.recommend(HISTORIES, k=20, exclude_seen=False)
     few = recommender.recommend(HISTORIES, k=5, candidates=np.array([2, 7, 11, 19], np.int32))
     for number, history in enumerate(HISTORIES):
@@ -74,10 +65,10 @@ def test_what_may_be_listed_does_not_change_a_score(tiny_world: TinyWorld) -> No
 
 
 def test_prompts_are_those_of_the_model_that_writes_codes(tiny_world: TinyWorld) -> None:
-    task, slots = make_task(tiny_world.catalog, tiny_world.items), made(tiny_world, reads=True).task
+    task, slots = make_task(tiny_world.catalog, tiny_world.items), make_projected(tiny_world, reads=True).task
     code = tiny_world.items.levels
     for history in HISTORIES:
-        assert made(tiny_world).task.prompt(history) == task.prompt(history)
+        assert make_projected(tiny_world).task.prompt(history) == task.prompt(history)
         words = len(task.prompt([]))
         shown = history[-10:].tolist()
         assert slots.prompt(history) == task.prompt([]) + [len(slots.items.tokenizer) + row for row in shown]
@@ -86,7 +77,7 @@ def test_prompts_are_those_of_the_model_that_writes_codes(tiny_world: TinyWorld)
 
 @pytest.mark.parametrize("reads", [False, True], ids=["codes", "vectors"])
 def test_the_folder_is_an_ordinary_one(tiny_world: TinyWorld, tmp_path: Path, reads: bool) -> None:
-    recommender = made(tiny_world, reads)
+    recommender = make_projected(tiny_world, reads)
     recommender.save_pretrained(tmp_path / "model")
     names = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.safetensors")}
     assert names == {"model.safetensors", "item_index/codes.safetensors", "item_head/weights.safetensors"}
@@ -105,7 +96,7 @@ def test_the_folder_is_an_ordinary_one(tiny_world: TinyWorld, tmp_path: Path, re
 
 
 def test_what_does_not_fit_is_refused(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    recommender = made(tiny_world)
+    recommender = make_projected(tiny_world)
     recommender.save_pretrained(tmp_path / "model")
     with pytest.raises(ArtifactError, match="'item_head' recommender, not a language model"):
         LLMRecommender.from_pretrained(tmp_path / "model")
@@ -127,7 +118,7 @@ def test_what_does_not_fit_is_refused(tiny_world: TinyWorld, tmp_path: Path) -> 
 
 
 def test_states_may_come_from_elsewhere(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    recommender = made(tiny_world)
+    recommender = make_projected(tiny_world)
     recommender.save_pretrained(tmp_path)
     asked: list[int] = []
 

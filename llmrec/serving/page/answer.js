@@ -2,6 +2,8 @@
 
 import { bar, button, copy, element, percent, plural, signed } from "./dom.js";
 
+const IN_NATS = ["llm", "item_head"]; // kinds of recommenders whose scores are log-probabilities
+
 /**
  * The list's lines, best first.
  *
@@ -17,7 +19,7 @@ export function lines(answer, kind, more, act) {
 /** What bars and numbers mean. */
 export function legend(items, kind) {
   const bars = areLogs(items) ? "probability" : "score";
-  const numbers = kind === "llm" ? "log p(item | history) in nats" : `score of the ${kind} recommender`;
+  const numbers = IN_NATS.includes(kind) ? "log p(item | history) in nats" : `score of the ${kind} recommender`;
   return `Bar: ${bars} beside the first. Number: ${numbers}. Press a title for why.`;
 }
 
@@ -42,7 +44,7 @@ function line(item, place, share, kind, more, act) {
   const relative = bar("score", share);
   relative.title = `${percent(share)} of the first`;
   const number = element("span", "number", signed(item.score));
-  if (kind === "llm") number.title = `probability ${percent(Math.exp(item.score))}`;
+  if (IN_NATS.includes(kind)) number.title = `probability ${percent(Math.exp(item.score))}`;
   const names = element("div", "names", title, id);
   made.append(element("div", "line", element("span", "rank", String(place + 1)), names, relative, number), why);
   return made;
