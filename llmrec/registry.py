@@ -14,6 +14,10 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "table": "llmrec.sources.table:TableSource",
         "recbole": "llmrec.sources.recbole:RecBoleSource",
         "movielens": "llmrec.sources.movielens:MovieLensSource",
+        "amazon_reviews": "llmrec.sources.amazon_reviews:AmazonReviewsSource",
+        "yelp": "llmrec.sources.yelp:YelpSource",
+        "steam": "llmrec.sources.steam:SteamSource",
+        "hub": "llmrec.sources.hub:HubSource",
         "synthetic": "llmrec.sources.synthetic:SyntheticSource",
     },
     "encoder": {

@@ -59,7 +59,7 @@ def test_shipped_recipes_were_found() -> None:
     files = {name.removesuffix(".yaml") for name in assets.names("recipes")}
     others = {name for name in files if name.endswith("/base") or name.startswith("accelerate/")}
     assert set(RUNS) == files - others
-    assert len(RUNS) >= 68
+    assert len(RUNS) >= 77
     assert "demo" in RUNS
 
 

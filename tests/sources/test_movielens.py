@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+def release_with(md5: str) -> Any:
+    return movielens.RELEASES["ml-100k"]._replace(md5=md5)
+
+
 @pytest.fixture
 def site(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A local site with the archive, and the network on; gives the list of requests."""
@@ -86,8 +91,10 @@ def site(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    monkeypatch.setattr(movielens, "URL", f"http://127.0.0.1:{server.server_port}/ml-100k.zip")
-    monkeypatch.setattr(movielens, "MD5", hashlib.md5(archive(), usedforsecurity=False).hexdigest())
+    monkeypatch.setattr(movielens, "URL", f"http://127.0.0.1:{server.server_port}/{{}}.zip")
+    monkeypatch.setitem(
+        movielens.RELEASES, "ml-100k", release_with(hashlib.md5(archive(), usedforsecurity=False).hexdigest())
+    )
     monkeypatch.delenv("LLMREC_OFFLINE")
     yield requests
     server.shutdown()
@@ -131,7 +138,7 @@ def test_offline_leaves_the_site_alone(site: list[str], variable: str, monkeypat
 def test_another_archive_is_not_believed(
     site: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(movielens, "MD5", "0" * 32)
+    monkeypatch.setitem(movielens.RELEASES, "ml-100k", release_with("0" * 32))
     with pytest.raises(DataError, match="not here"):
         MovieLensSource().load()
     assert "MD5" in caplog.text
@@ -169,3 +176,52 @@ def test_the_real_copy_has_its_known_counts(monkeypatch: pytest.MonkeyPatch, tmp
     assert data.catalog.record(0) == {
         "item_id": "1", "title": "Toy Story (1995)", "genres": "Animation, Children's, Comedy"
     }  # fmt: skip
+
+
+def test_1m_has_colons_between_its_values(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n")
+    films = [
+        "661::James and the Giant Peach (1996)::Animation|Children's|Musical",
+        "1193::One Flew Over the Cuckoo's Nest (1975)::Drama",
+        "1197::Alien\u00b3: Resurrection (1997)::Action",
+    ]
+    (tmp_path / "movies.dat").write_bytes("\n".join(films).encode("latin-1"))
+    data = MovieLensSource(name="ml-1m", path=tmp_path).load()
+    assert data.catalog.record(0) == {
+        "item_id": "661",
+        "title": "James and the Giant Peach (1996)",
+        "genres": "Animation, Children's, Musical",
+    }
+    assert data.catalog.title(2) == "Alien\u00b3: Resurrection (1997)"
+    assert data.interactions.history(0).tolist() == [1, 0]
+    assert data.interactions.table["rating"].to_pylist() == [5, 3, 4]
+    (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3\n")
+    with pytest.raises(DataError, match=r"row 1 .*'1::661::3' has not 4 values"):
+        MovieLensSource(name="ml-1m", path=tmp_path).load()
+
+
+@pytest.mark.parametrize("name", ["ml-20m", "ml-25m", "ml-32m", "ml-latest-small"])
+def test_later_releases_have_commas(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n1,2,3.5,1112486027\n1,29,0.5,1112484676\n2,2,4.0,974820889\n"
+    )
+    (tmp_path / "movies.csv").write_text(
+        'movieId,title,genres\n2,Jumanji (1995),Adventure|Children\n29,"City of Lost Children, The (1995)",Drama\n'
+        "3,Nothing (2001),(no genres listed)\n",
+        encoding="utf8",
+    )
+    data = MovieLensSource(name=name, path=tmp_path).load()
+    assert data.catalog.table["title"].to_pylist() == [
+        "Jumanji (1995)",
+        "City of Lost Children, The (1995)",
+        "Nothing (2001)",
+    ]
+    assert data.catalog.table["genres"].to_pylist() == ["Adventure, Children", "Drama", ""]
+    assert data.interactions.history(0).tolist() == [1, 0]
+    assert data.interactions.table["rating"].to_pylist() == [0.5, 3.5, 4.0]
+
+
+def test_what_is_not_here_says_where_it_is(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("LLMREC_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"Unpack https://files.grouplens.org/datasets/movielens/ml-32m.zip"):
+        MovieLensSource(name="ml-32m").load()
