@@ -6,23 +6,21 @@ is ever read as markup. The template and the script escape them, and the page fo
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import string
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from llmrec.data.catalog import Catalog
 from llmrec.indexes.base import ItemIndex
 from llmrec.indexes.inspect import Inspection, categories
-from llmrec.indexes.inspect_charts import Series, bar_chart, line_chart, usage_chart
 from llmrec.indexes.prefixes import prefix_groups
+from llmrec.pages.charts import Series, bar_chart, line_chart, usage_chart
+from llmrec.pages.render import one_line, render, script_json, share
 from llmrec.types import Rows
 
 MOST_ITEMS = 20_000
@@ -30,9 +28,6 @@ MOST_ITEMS = 20_000
 
 MOST_LEVELS = 8
 """Levels whose code use is drawn; a title index has dozens."""
-
-LONGEST_TEXT = 200
-"""Letters of a title or an id that are shown."""
 
 
 def render_page(
@@ -44,13 +39,9 @@ def render_page(
         found: the figures of this index. catalog: its items; without it the tree shows row numbers.
         most_items: see `MOST_ITEMS`.
     """
-    here = Path(__file__)
-    script = here.with_suffix(".js").read_text()
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True)
-    environment.filters |= {"share": _share, "number": _number}
-    template = environment.from_string(here.with_suffix(".html.jinja").read_text())
     tree = tree_data(index, catalog, found.category, most_items)
-    page = template.render(
+    return render(
+        Path(__file__).with_suffix(".html.jinja"),
         found=found,
         charts={name: Markup(svg) for name, svg in _charts(found).items()},
         usage=[
@@ -62,11 +53,7 @@ def render_page(
         tree=Markup(script_json(tree)),
         shown=len(tree["items"]),
         named=catalog is not None,
-        style=Markup(here.with_suffix(".css").read_text()),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return page.encode("utf-8", "replace").decode()  # half of a surrogate pair, which no file can hold
 
 
 def tree_data(
@@ -87,7 +74,7 @@ def tree_data(
     if catalog is not None and category:
         numbers, every = categories(catalog, category)
         used, kinds = np.unique(numbers[rows], return_inverse=True)
-        names = ["" if number < 0 else _shortened(every[number]) for number in used.tolist()]
+        names = ["" if number < 0 else one_line(every[number]) for number in used.tolist()]
     return {
         "letters": [_letter(level, index) for level in range(len(index.level_sizes))],
         "pieces": None if index.pieces is None else list(index.pieces),
@@ -106,14 +93,6 @@ def tree_data(
             )
         ],
     }
-
-
-def script_json(value: Any) -> str:
-    """JSON that can stand inside of a script element: no text in it can end the element or begin a comment."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _chosen(groups: list[NDArray[np.int32]], most: int) -> tuple[Rows, int]:
@@ -148,13 +127,7 @@ def _totals(index: ItemIndex, groups: list[NDArray[np.int32]], rows: Rows) -> di
 def _texts(catalog: Catalog | None, column: str, rows: Rows) -> list[str]:
     if catalog is None:
         return []
-    return [_shortened(text) for text in catalog.table[column].take(rows).to_pylist()]
-
-
-def _shortened(text: object) -> str:
-    """One line, not too long."""
-    line = " ".join(str("" if text is None else text).split())
-    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}\u2026"
+    return [one_line(text) for text in catalog.table[column].take(rows).to_pylist()]
 
 
 def _letter(level: int, index: ItemIndex) -> str:
@@ -182,7 +155,7 @@ def _charts(found: Inspection) -> dict[str, str]:
         ),
         "reconstruction": bar_chart(
             levels,
-            [Series("not described", "first", errors, [_share(error) for error in errors])],
+            [Series("not described", "first", errors, [share(error) for error in errors])],
             "Share of the vectors that is not described after each level",
             "level",
         ),
@@ -192,8 +165,8 @@ def _charts(found: Inspection) -> dict[str, str]:
         ("neighbours", [d.neighbours for d in depths], [d.neighbours_chance for d in depths]),
     ):
         series = [
-            Series("this index", "first", measured, [_share(value) for value in measured]),
-            Series("random codes", "chance", chance, [_share(value) for value in chance]),
+            Series("this index", "first", measured, [share(value) for value in measured]),
+            Series("random codes", "chance", chance, [share(value) for value in chance]),
         ]
         charts[name] = bar_chart(levels, series, f"{name} by depth, beside chance", "depth of the prefix")
     steps = [float(row.get("step", number)) for number, row in enumerate(found.losses)]
@@ -205,14 +178,3 @@ def _charts(found: Inspection) -> dict[str, str]:
     ]
     charts["losses"] = line_chart(steps, curves, "Losses of the training", "step") if curves else ""
     return charts
-
-
-def _share(value: float | None) -> str:
-    """A share in per cent, a dash where nothing was measured."""
-    return (
-        "\u2013" if value is None else f"{value * 100:.1f}%" if value >= 0.001 or value == 0 else f"{value * 100:.2g}%"
-    )
-
-
-def _number(value: float | None, places: int = 0) -> str:
-    return "\u2013" if value is None else f"{value:,.{places}f}"

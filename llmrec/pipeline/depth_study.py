@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec import artifact
 from llmrec.errors import RecipeError
-from llmrec.indexes.inspect_charts import Series, line_chart, standalone
+from llmrec.pages.charts import Series, line_chart, standalone
 from llmrec.pipeline.distill import read_teacher, states_folder
 from llmrec.recipe import DistillRecipe
 

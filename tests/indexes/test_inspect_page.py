@@ -17,8 +17,9 @@ from contracts.index_cases import catalog_of
 from llmrec.data.catalog import Catalog
 from llmrec.indexes.base import END, ItemIndex
 from llmrec.indexes.inspect import inspect
-from llmrec.indexes.inspect_charts import Series, bar_chart, line_chart, round_numbers, usage_chart
-from llmrec.indexes.inspect_page import render_page, script_json, tree_data
+from llmrec.indexes.inspect_page import render_page, tree_data
+from llmrec.pages.charts import Series, bar_chart, line_chart, round_numbers, usage_chart
+from llmrec.pages.render import script_json
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>\u2028\"'&amp;`"
 VOID = {"meta", "input", "img"}

@@ -1,0 +1,1 @@
+"""Pages that open from the disk: one file each, with its charts, styles and script inside."""
