@@ -8,6 +8,8 @@ from typing import Any
 
 from common import RESULTS
 
+from llmrec.evaluation.report_page import published
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "leaderboard.md"
 
 HEAD = """# Leaderboard
@@ -23,18 +25,6 @@ python benchmarks/leaderboard.py --table
 Brackets hold 95% bootstrap intervals over the users of one run. Seconds are those of the fit, of all CPU threads; a
 line without them is of a model that was trained before. What the models are: [baselines](baselines.md).
 """
-
-PUBLISHED = {
-    "amazon14_beauty": {
-        "SASRec, sampled softmax, history 50 (eSASRec)": (0.0921, 0.0531),
-        "HSTU, rerun": (0.0788, 0.0439),
-        "LC-Rec, Qwen3-1.7B": (0.0791, 0.0438),
-        "ActionPiece": (0.0775, 0.0424),
-        "TIGER": (0.0648, 0.0384),
-        "SASRec, as usually reported": (0.0605, 0.0318),
-    }
-}
-"""HR@10 and NDCG@10 on the same data, leave-one-out, full ranking; whether seen items are left out is rarely said."""
 
 
 def write_table() -> int:
@@ -66,12 +56,13 @@ def _section(data: str, lines: list[dict[str, Any]]) -> str:
         *rows,
         "",
     ]
-    if published := PUBLISHED.get(data):
+    if known := published().get(data):
+        lines_of_papers = [
+            f"{line['model']} {_plain(line['hr@10'])} / {_plain(line['ndcg@10']) if 'ndcg@10' in line else '-'}"
+            for line in known["lines"]
+        ]
         text += [
-            "Published by others on the same data, leave-one-out, full ranking (seen items left out or not is rarely",
-            "said), HR@10 / NDCG@10: "
-            + "; ".join(f"{name} {_plain(hr)} / {_plain(ndcg)}" for name, (hr, ndcg) in published.items())
-            + ".",
+            f"Published by others on the same data ({known['protocol']}), HR@10 / NDCG@10: {'; '.join(lines_of_papers)}.",
             "",
         ]
     return "\n".join(text)

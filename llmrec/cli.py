@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmrec
-from llmrec import artifact, cli_distill, cli_hub, cli_index, cli_recommend, cli_serve
+from llmrec import artifact, cli_distill, cli_evaluate, cli_hub, cli_index, cli_recommend, cli_serve
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
@@ -116,9 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         verb("card", cli_hub.card, "write the model card of a folder anew; see docs/hub.md"),
     )
 
-    evaluate = verb("evaluate", _evaluate, "measure a model folder again, on the test questions of its recipe")
-    cli_hub.add_model(evaluate)
-    evaluate.add_argument("overrides", nargs="*", help="dotted.key=value for its recipe", default=[])
+    text = "measure finished models on the test questions of their recipes, one or several side by side"
+    cli_evaluate.add_arguments(verb("evaluate", cli_evaluate.evaluate, text))
 
     text = "the shipped recipes: ls | show NAME | cp NAME FILE | check [NAME ...]"
     recipes = verb("recipes", _recipes, text)
@@ -271,37 +270,6 @@ def _print_smaller(chosen: argparse.Namespace, text: str, what: dict[str, Any]) 
     megabytes = " and now ".join(f"{size / 1e6:,.1f}" for size in weights)
     found = {"folder": str(chosen.output), **what, "bytes": weights}
     cli_recommend.print_json(found) if chosen.json else print(f"{chosen.output}: {text}; {megabytes} MB of weights")
-
-
-def _evaluate(chosen: argparse.Namespace) -> None:
-    import torch
-
-    from llmrec.evaluation.protocol import evaluate
-    from llmrec.evaluation.report import print_comparison
-    from llmrec.hub import local_folder
-    from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import DistillRecipe, Recipe, load_recipe
-    from llmrec.recommenders.base import Recommender
-    from llmrec.recommenders.item_head import ItemHeadRecommender
-    from llmrec.recommenders.llm import Decoding, LLMRecommender
-
-    chosen.model = local_folder(chosen.model, chosen.revision)
-    planned = plan(load_recipe(cli_recommend.recipe_of(chosen.model), chosen.overrides))
-    split, settings = load_split(planned), planned.recipe.evaluation
-    questions = split.test.sample(settings.users, planned.recipe.seed)
-    recommender = Recommender.from_pretrained(chosen.model)
-    if (
-        isinstance(planned.recipe, Recipe | DistillRecipe)
-        and isinstance(recommender, LLMRecommender | ItemHeadRecommender)
-        and recommender.model is not None
-    ):
-        if isinstance(recommender, LLMRecommender):
-            recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
-        recommender.model.to(getattr(torch, settings.precision))
-    found = evaluate(recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
-    print_comparison({planned.recipe.name: found})
-    if chosen.json:
-        cli_recommend.print_json(found.to_dict())
 
 
 def _recipes(chosen: argparse.Namespace) -> None:

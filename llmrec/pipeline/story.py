@@ -45,7 +45,7 @@ def made(planned: Plan, figures: dict[str, Any]) -> dict[str, Any]:
     seconds = json.loads((planned.cache.get(planned.evaluate) / "seconds.json").read_text())[planned.recipe.makes]
     return {
         "seconds": {title: record["seconds"] for title, record in records.items()},
-        "answers": {"questions": figures["test"]["examples"], "seconds": round(seconds, 3)},
+        "answers": {"questions": figures["test"]["examples"], "seconds": round(seconds, 6)},
         "machine": trained.get("machine"),  # caches of earlier versions do not say
         "versions": trained.get("versions", {}),
     }

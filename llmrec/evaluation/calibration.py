@@ -1,0 +1,84 @@
+"""Do stated probabilities hold, and how likely did a model call what was taken?
+
+A score that is `log p(item | history)` can be checked against what happened: of the items that a model gave 2%, two in
+a hundred should be taken (expected calibration error, Naeini et al. 2015), and the mean log-probability of what was
+taken compares models on the whole catalog, not on ten places (LABOR-LLM, Du et al. 2024,
+https://arxiv.org/abs/2406.17972).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.data.split import Examples
+from llmrec.evaluation.metrics import is_in
+from llmrec.types import Ragged
+
+LOG_PROBABILITIES = frozenset({"llm", "item_head", "popularity", "sasrec", "bert4rec"})
+"""Kinds of recommenders whose scores are `log p(item | history)` in nats; those of the others are sums and counts."""
+
+PARTS = 10
+"""Parts of equally many listed items, by their probability."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Listed items in parts of equal size, from the least likely up.
+
+    Args:
+        stated: mean probability of each part. taken: share of its items that are targets. counts: items of each.
+    """
+
+    stated: tuple[float, ...]
+    taken: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean difference between stated and taken, over all listed items."""
+        weights = np.array(self.counts) / max(sum(self.counts), 1)
+        return float(weights @ np.abs(np.array(self.stated) - np.array(self.taken)))
+
+
+def reliability(
+    rows: NDArray[np.int32], scores: NDArray[np.float32], targets: Ragged, parts: int = PARTS
+) -> Reliability:
+    """Of items in lists: items outside of them, whose probabilities are the smallest, are not seen here.
+
+    Args:
+        rows: `int32[E, k]`, -1 for none. scores: `float32[E, k]`, `log p`. targets: `E` lists.
+
+    >>> found = reliability(np.array([[1, 2]]), np.log([[0.5, 0.1]]), Ragged.from_lists([[1]]), parts=2)
+    >>> found.counts, round(found.error, 3)
+    ((1, 1), 0.3)
+    """
+    real = (rows >= 0) & np.isfinite(scores)
+    stated, taken = np.exp(scores[real].astype(np.float64)), is_in(rows, targets)[real]
+    order = np.array_split(np.argsort(stated, kind="stable"), min(parts, max(len(stated), 1)))
+    order = [part for part in order if len(part)]
+    return Reliability(
+        tuple(float(stated[part].mean()) for part in order),
+        tuple(float(taken[part].mean()) for part in order),
+        tuple(len(part) for part in order),
+    )
+
+
+def log_likelihood(recommender: Any, examples: Examples) -> NDArray[np.float64]:
+    """`float64[E]`: `log p(first target | history)` in nats, among all items, seen ones too.
+
+    A uniform choice among `N` items has `-log N`. A language model's probabilities sum to 1 over the catalog only with
+    `normalize: children`; otherwise it also pays for what it leaves to codes that no item has.
+
+    Args:
+        recommender: of a kind in `LOG_PROBABILITIES`.
+    """
+    targets = examples.targets.values[examples.targets.offsets[:-1]].astype(np.int32)
+    if recommender.kind == "llm":  # asked by item, without a search that could miss one
+        found = recommender.score(examples.histories, targets[:, None])[:, 0]
+    else:
+        found = recommender.recommend(examples.histories, 1, False, Ragged.from_lists(targets[:, None])).scores[:, 0]
+    return np.asarray(found, np.float64)
