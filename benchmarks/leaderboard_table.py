@@ -62,7 +62,8 @@ def _section(data: str, lines: list[dict[str, Any]]) -> str:
             for line in known["lines"]
         ]
         text += [
-            f"Published by others on the same data ({known['protocol']}), HR@10 / NDCG@10: {'; '.join(lines_of_papers)}.",
+            f"Published by others on the same data ({known['protocol']}), HR@10 / NDCG@10:",
+            f"{'; '.join(lines_of_papers)}.",
             "",
         ]
     return "\n".join(text)

@@ -147,7 +147,7 @@ def _run(name: str, model: str, overrides: list[str], revision: str | None, kept
 def _measured(
     name: str, folder: Path, planned: Plan, split: Any, questions: Examples, same: dict[str, Any], thorough: bool
 ) -> Run:
-    """Ask the questions; thorough: with intervals, slices, times of single users and log-likelihoods."""
+    """Ask the questions; thorough: also for times of single users and log-likelihoods."""
     from dataclasses import replace
 
     from llmrec.data import store
@@ -158,12 +158,12 @@ def _measured(
 
     recommender, settings = _load(folder, planned), planned.recipe.evaluation
     found = measure(name, recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
-    if not thorough:
-        return found
     facts = item_facts(planned.recipe, split, store.load(planned.cache.get(planned.data))[0])
     described = describe(found.evaluation, questions, facts, samples=settings.samples, seed=planned.recipe.seed)
-    known = {**folder_facts(folder), "same": same, "milliseconds_alone": _alone(recommender, questions, settings)}
-    if known["kind"] in LOG_PROBABILITIES:
+    known = {**folder_facts(folder), "same": same}
+    if thorough:
+        known["milliseconds_alone"] = _alone(recommender, questions, settings)
+    if thorough and known["kind"] in LOG_PROBABILITIES:
         known["log_likelihood"] = float(log_likelihood(recommender, questions).mean())
     return replace(found, evaluation=described, facts=known)
 
