@@ -12,8 +12,10 @@ Behind the language of a fenced block may stand:
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -22,20 +24,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
+from circle import circle, make_task
 from contracts.index_contract import IndexContract
 from serving.shop import running
-from worlds import make_tiny_model, make_tiny_tokenizer
+from worlds import make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
 from llmrec.cli import _parser, main
+from llmrec.engines.transformers import TransformersEngine
 from llmrec.pipeline.run import check
 from llmrec.recipe import BaselineRecipe, DistillRecipe, Recipe, load_recipe
+from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.registry import REGISTRY
 from llmrec.serving import server
 from llmrec.serving.app import create_app
 from llmrec.serving.service import Service
 from llmrec.sources.table import TableSource
+from llmrec.trainers.sft import SFT
 
 ROOT = Path(__file__).resolve().parent.parent
 PATTERNS = ("*.md", "deploy/*.md", "docs/*.md", "examples/*.md")
@@ -251,7 +258,7 @@ def test_the_walked_example_keeps_the_contract(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(REGISTRY["index"], "hashed", "contributing:HashedIndex")
     checked = 0
     for block in blocks_of("CONTRIBUTING.md"):
-        if block.language == "python":
+        if block.language == "python" and "run" in block.marks:
             execute(block, vars(module), "")
         elif block.language == "yaml":
             check_recipe(block, tmp_path)
@@ -264,6 +271,52 @@ def test_the_walked_example_keeps_the_contract(tmp_path: Path, monkeypatch: pyte
         getattr(contract, name)(folder)
     assert checked == 1
     assert len(tests) > 5
+
+
+def walked(folder: Path, name: str) -> ModuleType:
+    """A file that CONTRIBUTING.md writes, imported."""
+    for block in blocks_of("CONTRIBUTING.md"):
+        write(block, folder)
+    return module_from(folder / name)
+
+
+def test_the_walked_baseline_keeps_the_contract(tmp_path: Path) -> None:
+    walked(tmp_path, "again.py")
+    line = 'from llmrec.registry import REGISTRY\n\nREGISTRY["recommender"]["again"] = "again:Again"\n'
+    (tmp_path / "conftest.py").write_text(line)
+    paths = [str(tmp_path), str(ROOT), str(ROOT / "tests")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_again.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 10
+
+
+def test_the_walked_trainer_sees_the_last_events_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(SFT, "train", lambda self, model, task, train, *rest: seen.append(train))
+    world = make_tiny_world()
+    split = circle(world.catalog)
+    walked(tmp_path, "recent_sft.py").RecentSFT(last=3).train(None, None, split.train, None, tmp_path, 0)
+    (train,) = seen
+    for user in range(len(split.train.users)):
+        assert train.history(user).tolist() == split.train.history(user)[-3:].tolist()
+
+
+def test_the_walked_engine_recommends_the_same(tmp_path: Path) -> None:
+    world = make_tiny_world()
+    task, engine = make_task(world.catalog, world.items), TransformersEngine(world.model, world.items)
+    counting = walked(tmp_path, "counting.py").CountingEngine(engine)
+    histories = [np.array([1, 2], np.int32), np.array([5], np.int32)]
+    found = LLMRecommender(None, task, Decoding(), counting).recommend(histories, 5)
+    plain = LLMRecommender(world.model, task, Decoding()).recommend(histories, 5)
+    np.testing.assert_array_equal(found.rows, plain.rows)
+    assert counting.tokens == sum(len(task.prompt(history)) for history in histories)
 
 
 def test_there_is_something_to_test() -> None:
