@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from llmrec.errors import RecipeError, did_you_mean
 
-Kind = Literal["source", "encoder", "index", "negatives", "reward", "trainer", "recommender"]
+Kind = Literal["source", "encoder", "index", "task", "negatives", "reward", "trainer", "recommender"]
 
 REGISTRY: dict[Kind, dict[str, str]] = {
     "source": {
@@ -39,6 +39,13 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "fsq": "llmrec.indexes.fsq:FSQIndex",
         "opq": "llmrec.indexes.opq:OPQIndex",
         "published": "llmrec.indexes.published:PublishedIndex",
+    },
+    "task": {
+        "title_to_item": "llmrec.tasks.alignment.title_to_item:TitleToItem",
+        "item_to_title": "llmrec.tasks.alignment.item_to_title:ItemToTitle",
+        "description_to_item": "llmrec.tasks.alignment.description_to_item:DescriptionToItem",
+        "titles_to_item": "llmrec.tasks.alignment.titles_to_item:TitlesToItem",
+        "item_to_category": "llmrec.tasks.alignment.item_to_category:ItemToCategory",
     },
     "negatives": {
         "uniform": "llmrec.tasks.negatives.uniform:Uniform",

@@ -1,8 +1,8 @@
-"""Training rows in the columns TRL reads: packed (one a user, every position trained), single (one a target), lists."""
+"""Training rows in the columns TRL reads: packed or single samples, lists, and tasks in plain language."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from llmrec.data.interactions import Interactions
+from llmrec.tasks.alignment.base import AlignmentTask
 from llmrec.tasks.lists import NextLists
 from llmrec.tasks.next_item import NextItemTask, Sample
 
@@ -44,12 +45,31 @@ def samples_by_user(task: NextItemTask, train: Interactions, packing: bool) -> I
             yield [task.single(history[:position], int(history[position])) for position in range(len(history))]
 
 
-def training_dataset(task: NextItemTask, train: Interactions, packing: bool, lists: NextLists | None = None) -> Dataset:
-    """A `datasets.Dataset` with `input_ids`, `labels` (-100 where no loss is taken) and `length`."""
+def training_dataset(
+    task: NextItemTask,
+    train: Interactions,
+    packing: bool,
+    lists: NextLists | None = None,
+    beside: Sequence[AlignmentTask] = (),
+    seed: int = 0,
+) -> Dataset:
+    """A `datasets.Dataset` with `input_ids`, `labels` (-100 where no loss is taken) and `length`.
+
+    Args:
+        beside: tasks in plain language, whose samples come behind the others. seed: of what they ask and how.
+    """
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    for ids, levels in training_samples(task, train, packing, lists):
-        columns["input_ids"].append(ids)
-        columns["labels"].append(np.where(np.asarray(levels) >= 0, ids, IGNORED).tolist())
+
+    def add(samples: Iterable[Sample]) -> None:
+        for ids, levels in samples:
+            columns["input_ids"].append(ids)
+            columns["labels"].append(np.where(np.asarray(levels) >= 0, ids, IGNORED).tolist())
+
+    add(training_samples(task, train, packing, lists))
+    count = len(columns["labels"])
+    for number, other in enumerate(beside):
+        own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        add(tqdm(other.samples(task, train, count, own_seed), desc=other.name, unit="sample", leave=False))
     return Dataset.from_dict({**columns, "length": [len(ids) for ids in columns["input_ids"]]})
 
 

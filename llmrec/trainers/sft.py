@@ -9,15 +9,18 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
+from torch.nn import functional
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.modeling_outputs import CausalLMOutput
 from trl import SFTConfig, SFTTrainer
 
 from llmrec.data.interactions import Interactions
 from llmrec.data.split import Examples
-from llmrec.engines.head import head_bias
+from llmrec.engines.head import finish_logits, head_bias
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.recommenders.llm import Decoding, LLMRecommender
+from llmrec.registry import build
+from llmrec.tasks.alignment.base import AlignmentTask
 from llmrec.tasks.lists import ListData
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.trainers.base import RecommendingTrainer, TrainerSettings, last_checkpoint
@@ -37,6 +40,8 @@ class SFT(TrainerSettings):
         dropout: share of activations dropped, see `llmrec.trainers.dropout`; with `loss: level` also before the head.
         label_smoothing: share of a target spread over its codebook; for `loss: level`.
         lists: lists that are learned beside the single items, one sample each; none when None.
+        tasks: tasks in plain language that are learned beside them, each with its settings and a `weight`; see
+            `llmrec.tasks.alignment`.
     """
 
     packing: bool = True
@@ -45,11 +50,21 @@ class SFT(TrainerSettings):
     dropout: float = Field(0.0, ge=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     lists: ListData | None = None
+    tasks: list[dict[str, Any]] = []
+
+    def beside(self) -> list[AlignmentTask]:
+        """The tasks, built.
+
+        Raises:
+            RecipeError: one is unknown, or a setting of it.
+        """
+        return [build("task", settings, f"{self.where}.tasks") for settings in self.tasks]
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
         if self.label_smoothing and self.loss == "vocab":
             raise ValueError("label_smoothing works with loss: level only; set it to 0")
+        self.beside()
         if self.loss == "level" and self.args.get("label_smoothing_factor"):
             raise ValueError("args.label_smoothing_factor is for loss: vocab; with loss: level set label_smoothing")
         return self
@@ -102,7 +117,8 @@ class SFT(TrainerSettings):
             task=task,
             settings=self,
             train_dataset=training_dataset(
-                task, train, self.packing, None if self.lists is None else self.lists.build(train, seed)
+                *(task, train, self.packing, None if self.lists is None else self.lists.build(train, seed)),
+                *(self.beside(), seed),
             ),
             valid=valid.sample(self.valid_users, seed),
             decoding=decoding,
@@ -179,8 +195,13 @@ def _add_level_loss(model: PreTrainedModel, items: ItemTokenizer, dropout: float
         hidden = self.get_decoder()(*args, **kwargs).last_hidden_state[:, :-1]  # (B, T - 1, D)
         trained = labels != IGNORED
         rows = item_head_rows(self, items)
-        states = torch.nn.functional.dropout(hidden[trained], dropout, self.training)  # (n, D)
-        loss = level_softmax_loss(self, items, rows, states, labels[trained], label_smoothing)
+        states = functional.dropout(hidden[trained], dropout, self.training)  # (n, D)
+        targets = labels[trained]
+        loss = level_softmax_loss(self, items, rows, states, targets, label_smoothing)
+        words = items.places(states.device)[targets] < 0  # answers in plain language: the whole vocabulary
+        if bool(words.any()):
+            logits = finish_logits(self, self.get_output_embeddings()(states[words]).float())
+            loss = loss + functional.cross_entropy(logits, targets[words], reduction="sum")
         return CausalLMOutput(loss=loss)
 
     model.forward = types.MethodType(forward, model)

@@ -15,6 +15,7 @@ from worlds import TinyWorld, make_tiny_model, make_tiny_tokenizer, make_tiny_wo
 from llmrec.errors import RecipeError
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.llm import Decoding
+from llmrec.registry import build
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.tasks.template import PromptTemplate
 from llmrec.trainers.item_rows import add_item_rows
@@ -209,3 +210,24 @@ def test_lists_are_learned_where_the_prompt_goes_on_behind_the_history(tiny_worl
         recommender, _ = sft.train(base_model(), task, split.train, split.valid, tmp_path / str(lists), seed=0)
         said.append(said_of_later_items(recommender.model))
     assert said[1] > said[0] + 0.1
+
+
+def test_answers_in_plain_language_are_learned_beside_the_next_item(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """With titles asked both ways a title becomes much likelier; without them it is not learned."""
+    split, task = circle(tiny_world.catalog), make_task(tiny_world.catalog, tiny_world.items)
+    tasks = [{"kind": "item_to_title", "weight": 1.0}, {"kind": "title_to_item", "weight": 1.0}]
+
+    def title_loss(model: Any) -> float:
+        sample = next(iter(build("task", tasks[0]).samples(task, split.train, 1, 0)))
+        ids = torch.tensor([sample.input_ids])
+        labels = torch.tensor([[t if level >= 0 else -100 for t, level in zip(*sample, strict=True)]])
+        with torch.no_grad():
+            return float(model(input_ids=ids, labels=labels).loss)
+
+    trained = {}
+    for name, mixture in {"alone": [], "mixed": tasks}.items():
+        sft = SFT(args={**QUICK, "num_train_epochs": 3}, tasks=mixture)
+        recommender, log = sft.train(base_model(), task, split.train, split.valid, tmp_path / name, seed=0)
+        trained[name] = recommender.model
+        assert log["best"] is not None
+    assert title_loss(trained["mixed"]) < title_loss(trained["alone"]) - 1

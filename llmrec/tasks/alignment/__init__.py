@@ -1,0 +1,1 @@
+"""Tasks that tie codes to language while a recommender trains: one file each."""
