@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.data.interactions import Interactions
     from llmrec.recommenders.base import Recommender
-    from llmrec.types import Rows
+    from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.types import Rows, ScoredItems
 
 logger = logging.getLogger("llmrec")
 
@@ -28,6 +29,8 @@ def add_arguments(recommend: argparse.ArgumentParser) -> None:
     who.add_argument("--user", help="a user id of the data that the model was trained on")
     who.add_argument("--history", help="item ids with commas between, oldest first")
     text = "many users: parquet, CSV or TSV with the columns user and history (a list of item ids, oldest first)"
+    text = "what is wanted, in words; for language models that were trained with train.tasks"
+    who.add_argument("--query", metavar="TEXT", help=text)
     who.add_argument("--input", type=Path, help=text)
     text = "for --input: the folder to write the lists to; the same command continues one that was stopped"
     recommend.add_argument("--output", type=Path, help=text)
@@ -35,6 +38,8 @@ def add_arguments(recommend: argparse.ArgumentParser) -> None:
     recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
     text = "choose the k items together, as one list (language models only; not with --input)"
     recommend.add_argument("--list", action="store_true", dest="as_list", help=text)
+    text = "a sentence on each item, which names only items of the history (language models only)"
+    recommend.add_argument("--why", action="store_true", help=text)
     recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
     recommend.add_argument(
         "--where",
@@ -50,6 +55,7 @@ def recommend(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.report import print_user
     from llmrec.hub import local_folder
     from llmrec.recommenders.base import Recommender
+    from llmrec.recommenders.reasons import reasons
 
     if chosen.k < 1:
         raise DataError(f"-k is {chosen.k}.", fix="Ask for at least one item.")
@@ -62,6 +68,10 @@ def recommend(chosen: argparse.Namespace) -> None:
         _recommend_file(chosen)
         return
     recommender = Recommender.from_pretrained(chosen.model)
+    if chosen.query is not None:
+        _search(recommender, chosen)
+        return
+    told = _language_model(recommender, "--why") if chosen.why else None
     if chosen.as_list:
         recommender = _as_lists(recommender)
     history, unknown = _history(recommender, chosen)
@@ -74,27 +84,59 @@ def recommend(chosen: argparse.Namespace) -> None:
     candidates = _candidates(catalog, chosen.where)
     allowed = _count_allowed(catalog, history, candidates, chosen)
     found = recommender.recommend([history], chosen.k, exclude_seen=not chosen.keep_seen, candidates=candidates)
+    why = [] if told is None else [reason.text for reason in reasons(told, history, found.rows[0])]
     if not chosen.json:
         print_user(catalog, history, found)
+        print("\n".join(["", *why]) if why else "", end="\n" if why else "")
         return
-    items = [
+    items = _items(catalog, found)
+    for item, text in zip(items, why, strict=False):
+        item["why"] = text
+    ids = [catalog.items[int(row)] for row in history]
+    print_json({"items": items, "allowed": allowed, "unknown": len(unknown), "history": ids})
+
+
+def _items(catalog: Catalog, found: ScoredItems) -> list[dict[str, Any]]:
+    """The one list of an answer, as it is printed with `--json`."""
+    return [
         {"item_id": catalog.items[int(row)], "title": catalog.title(row), "score": float(score)}
         for row, score in zip(found.rows[0], found.scores[0], strict=True)
         if row >= 0
     ]
-    ids = [catalog.items[int(row)] for row in history]
-    print_json({"items": items, "allowed": allowed, "unknown": len(unknown), "history": ids})
+
+
+def _search(recommender: Recommender, chosen: argparse.Namespace) -> None:
+    """Items for a request in words."""
+    from llmrec.recommenders.search import search
+
+    model, catalog = _language_model(recommender, "--query"), recommender.catalog
+    items = _items(catalog, search(model, [chosen.query], chosen.k, _candidates(catalog, chosen.where)))
+    if chosen.json:
+        print_json({"items": items, "query": chosen.query})
+        return
+    for rank, item in enumerate(items, 1):
+        print(f"{rank:4}  {item['title']}  ({item['score']:.3f})")
 
 
 def _as_lists(recommender: Recommender) -> Recommender:
     """The same model, asked for one list."""
     from llmrec.recommenders.as_lists import AsLists
+
+    return AsLists(_language_model(recommender, "--list"))
+
+
+def _language_model(recommender: Recommender, option: str) -> LLMRecommender:
+    """The same, where it is one that writes codes.
+
+    Raises:
+        DataError: it is not.
+    """
     from llmrec.recommenders.llm import LLMRecommender
 
     if not isinstance(recommender, LLMRecommender):
-        told = f"--list needs a language model, and this folder holds a recommender of the kind '{recommender.kind}'."
-        raise DataError(told, fix="Leave --list out.")
-    return AsLists(recommender)
+        told = f"{option} needs a language model, and this folder holds a recommender of the kind '{recommender.kind}'."
+        raise DataError(told, fix=f"Leave {option} out.")
+    return recommender
 
 
 def _candidates(catalog: Catalog, conditions: Sequence[str]) -> Rows | None:

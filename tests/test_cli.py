@@ -288,6 +288,17 @@ def test_only_items_that_fit_are_recommended(llmrec: Command, model: Path, tmp_p
     assert (few.json["allowed"], "allowed" in few.err) == (7, False)
 
 
+def test_a_request_in_words_and_reasons(llmrec: Command, model: Path) -> None:
+    asked = llmrec("recommend", model, "--query", "something for the garden", "-k", "3", "--where", "category=garden")
+    assert len(asked.out.splitlines()) == 3
+    found = llmrec("recommend", model, "--query", "something for the garden", "-k", "3", "--json").json
+    assert len({item["item_id"] for item in found["items"]}) == 3
+    why = llmrec("recommend", model, "--history", "i3,i5", "-k", "2", "--why", "--json").json["items"]
+    assert all(item["why"].startswith(f"“{item['title']}”") for item in why)
+    printed = llmrec("recommend", model, "--history", "i3,i5", "-k", "2", "--why").out
+    assert all(item["why"] in printed for item in why)
+
+
 def test_a_filter_that_nothing_fits_gives_an_empty_list(llmrec: Command, model: Path) -> None:
     answer = llmrec("recommend", model, "--history", "i3", "--where", "category=Pens, Ink & Co", "--json")
     assert answer.status == 0
