@@ -48,7 +48,7 @@ STAGES: dict[str, dict[str, Any]] = {
     LONGER: {"init": "keep", "item_rows_lr": 1e-3, "args": {"learning_rate": 3e-4}},
     "dpo_1": {**DPO, "loss": "dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 1}}},
     "s_dpo_3": {**DPO, "loss": "s_dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 3}}},
-    "s_dpo_10": {**DPO, "loss": "s_dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 10}}},
+    "s_dpo_10": {**DPO, "loss": "s_dpo", "preferences": {"per_user": 3, "negatives": {**UNIFORM, "count": 10}}},
     "rounds": {
         **ROUNDS,
         "choices": {"share": 0.2, "per_user": 3},
