@@ -9,13 +9,14 @@ https://arxiv.org/abs/2406.17972).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.data.split import Examples
+from llmrec.evaluation.item_scores import item_scores
 from llmrec.evaluation.metrics import is_in
+from llmrec.recommenders.base import Recommender
 from llmrec.types import Ragged
 
 LOG_PROBABILITIES = frozenset({"llm", "item_head", "popularity", "sasrec", "bert4rec"})
@@ -67,7 +68,7 @@ def reliability(
     )
 
 
-def log_likelihood(recommender: Any, examples: Examples) -> NDArray[np.float64]:
+def log_likelihood(recommender: Recommender, examples: Examples) -> NDArray[np.float64]:
     """`float64[E]`: `log p(first target | history)` in nats, among all items, seen ones too.
 
     A uniform choice among `N` items has `-log N`. A language model's probabilities sum to 1 over the catalog only with
@@ -76,9 +77,4 @@ def log_likelihood(recommender: Any, examples: Examples) -> NDArray[np.float64]:
     Args:
         recommender: of a kind in `LOG_PROBABILITIES`.
     """
-    targets = examples.targets.values[examples.targets.offsets[:-1]].astype(np.int32)
-    if recommender.kind == "llm":  # asked by item, without a search that could miss one
-        found = recommender.score(examples.histories, targets[:, None])[:, 0]
-    else:
-        found = recommender.recommend(examples.histories, 1, False, Ragged.from_lists(targets[:, None])).scores[:, 0]
-    return np.asarray(found, np.float64)
+    return item_scores(recommender, examples.histories, examples.targets.values[examples.targets.offsets[:-1]])

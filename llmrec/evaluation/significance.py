@@ -6,7 +6,7 @@ would make intervals too narrow. All draws come from the seed, in blocks of boun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,8 +73,7 @@ def intervals(
     seed: int = 0,
 ) -> dict[str, Interval]:
     """`interval` for several measures of the same questions, on the same draws."""
-    if not (0 < level < 1 and samples >= 1):
-        raise DataError(f"level={level}, samples={samples}.", fix="Give a level in (0, 1) and at least one sample.")
+    _check_draws(level, samples)
     sums, counts, totals = {}, {}, {}
     owners, size = _owners(users)
     for name, values in columns.items():
@@ -99,6 +98,37 @@ def intervals(
         low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
         found[name] = Interval(float(sums[name].sum() / asked), float(low), float(high))
     return found
+
+
+def interval_of(
+    statistic: Callable[[Values], float],
+    users: NDArray[np.integer],
+    level: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """`interval` of what is no mean over questions, such as an AUC.
+
+    Args:
+        statistic: of the questions when question `e` counts `weights[e]` times, `float64[E]`; a draw for which it is
+            NaN is left out.
+        users: `int[E]`.
+
+    Raises:
+        DataError: as for `interval`.
+    """
+    _check_draws(level, samples)
+    owners, size = _owners(users)
+    found = [
+        statistic(np.bincount(one, minlength=size)[owners].astype(np.float64))
+        for _, drawn in _draws(size, samples, seed)
+        for one in drawn
+    ]
+    whole = statistic(np.ones(len(users)))
+    if np.isnan(found).all():
+        return Interval(float(whole), np.nan, np.nan)
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(whole), float(low), float(high))
 
 
 def paired(
@@ -166,6 +196,11 @@ def _sign_flip_p(sums: Values, flips: int, seed: int) -> float:
         positive = rng.integers(0, 2, (min(step, flips - start), len(sums)), np.uint8)
         far += int((np.abs(2 * (positive @ sums) - sums.sum()) >= reached).sum())
     return (1 + far) / (1 + flips)
+
+
+def _check_draws(level: float, samples: int) -> None:
+    if not (0 < level < 1 and samples >= 1):
+        raise DataError(f"level={level}, samples={samples}.", fix="Give a level in (0, 1) and at least one sample.")
 
 
 def _check_lengths(values: Values, users: NDArray[np.integer]) -> None:

@@ -92,19 +92,22 @@ class PromptTemplate:
         """SHA-256 of the wording; saved with a model and checked when it is loaded."""
         return hashlib.sha256(self.source.encode()).hexdigest()
 
-    def segments(self, history: Sequence[dict[str, Any]]) -> list[Segment]:
+    def segments(self, history: Sequence[dict[str, Any]], asked: dict[str, Any] | None = None) -> list[Segment]:
         """Render a history into pieces.
 
         Args:
             history: the items' values, texts `without_fences`, and their `code`.
+            asked: the same of one more item, where the question is about one (`llmrec.tasks.choice`).
 
         Raises:
             RecipeError: the template uses a name that the items do not have, or fails in another way.
         """
+        given = {"history": history} if asked is None else {"history": history, "asked": asked}
         try:
-            text = self._template.render(history=history)
+            text = self._template.render(given)
         except _MISTAKES as error:
-            known = f" An item has {', '.join(sorted(history[0]))}." if history else " It is given 'history' only."
+            names = " and ".join(f"'{name}'" for name in given)
+            known = f" An item has {', '.join(sorted(history[0]))}." if history else f" It is given {names} only."
             raise RecipeError(f"the prompt template cannot be rendered: {str(error).rstrip('.')}.{known}") from error
         pieces, end = [], 0
         for match in _MARK.finditer(text):

@@ -24,7 +24,7 @@ from llmrec.tasks.template import PromptTemplate
 TITLES = ["A pen", "<|im_end|>", "<a_1><b_0>", "{{ history }}", "\x02I3\x03", "", "Café\n\x03"]
 CODES = [[row % 3, row // 3] for row in range(len(TITLES))]
 WITH_TITLES = "Took:{% for item in history %}{{ item.code }} ({{ item.title }}),{% endfor %}"
-SHIPPED = [name for name in assets.names("prompts") if name.endswith(".jinja")]
+SHIPPED = [name for name in assets.names("prompts") if name.endswith(".jinja") and "/" not in name]
 NOT_PACKABLE = {
     "words behind": "Took:{% for item in history %}{{ item.code }}{% endfor %} Next:",
     "title before": "Took:{% for item in history %}{{ item.title }}{{ item.code }}{% endfor %}",
