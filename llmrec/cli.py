@@ -156,6 +156,7 @@ def _distill(chosen: argparse.Namespace) -> None:
 
 def _carry_out(planned: Plan, chosen: argparse.Namespace) -> None:
     """Print the plan, or build its stages up to the one that is wanted."""
+    from llmrec.pipeline import processes
     from llmrec.pipeline.run import build_stages
 
     wanted = planned.up_to(chosen.last)
@@ -169,6 +170,8 @@ def _carry_out(planned: Plan, chosen: argparse.Namespace) -> None:
         print(f"{'folder':<10} {planned.folder}")
         return
     build_stages(planned, wanted)
+    if not processes.is_first():
+        return
     if chosen.last == "evaluate":
         summary = _finish(planned)
         if chosen.json:
@@ -312,7 +315,7 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
 
     Without names: all that are shipped, and the files for Accelerate.
     """
-    from llmrec.pipeline.launch import FOLDER, check_launch, shipped_launches
+    from llmrec.pipeline.launch import check_launch, is_launch, shipped_launches
     from llmrec.pipeline.run import check
     from llmrec.recipe import find_recipe, load_recipe, shipped_recipes
 
@@ -320,7 +323,7 @@ def _check_recipes(names: Sequence[str], as_json: bool) -> None:
     names = names or [*shipped_recipes(), *shipped_launches()]
     for name in names:
         try:
-            if find_recipe(name).parent.name == FOLDER:
+            if is_launch(find_recipe(name)):
                 check_launch(find_recipe(name))
             else:
                 check(load_recipe(name, on_this_machine(load_recipe(name))))

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from llmrec import artifact
+from llmrec.pipeline import processes
 from llmrec.pipeline.machine import machine, versions
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ FORMAT = 1
 """Raise it when a stage's files or meaning change, so that old caches are not read."""
 
 FINISHED = "stage.json"
+
+POLL = 0.2
+"""Seconds between two looks for a stage that another process builds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Stage:
         name: for people. settings: JSON values that the result depends on. parents: the stages whose results it reads.
         build: makes the result; it gets the folder to fill and the work folder that survives a kill.
         label: what a recipe calls it, where that is not its name; the result does not depend on it.
+        together: whether all processes of a run build it, as they do when they train; otherwise the first one does.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Stage:
     parents: tuple[Stage, ...]
     build: Callable[[Path, Path], None]
     label: str = ""
+    together: bool = False
 
     @property
     def title(self) -> str:
@@ -88,11 +95,25 @@ class StageCache:
             logger.info("%s: cached (%s)", stage.name, stage.key)
             shutil.rmtree(_beside(final, "work"), ignore_errors=True)  # killed just before the end of `_build`
             return final
+        if not processes.is_first():
+            self._take_part(stage, final)
+            return final
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(_beside(final, "lock")):
             if not self.has(stage):
                 self._build(stage, final)
         return final
+
+    def _take_part(self, stage: Stage, final: Path) -> None:
+        """What another process than the first does: train along, and wait for what the first one writes.
+
+        Its own files are thrown away. Where the first process fails, the launcher ends this one.
+        """
+        if stage.together:
+            with tempfile.TemporaryDirectory() as scratch:
+                stage.build(Path(scratch), _beside(final, "work"))
+        while not self.has(stage):
+            time.sleep(POLL)
 
     def _build(self, stage: Stage, final: Path) -> None:
         partial, work = _beside(final, "partial"), _beside(final, "work")

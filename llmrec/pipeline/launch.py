@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ FOLDER = "accelerate"
 def shipped_launches() -> list[str]:
     """The names of the shipped files, such as `accelerate/ddp`."""
     return [name.removesuffix(".yaml") for name in assets.names("recipes") if name.startswith(f"{FOLDER}/")]
+
+
+def is_launch(path: Path) -> bool:
+    """Whether this is a file of Accelerate rather than a recipe."""
+    return re.search(r"^distributed_type:", path.read_text(errors="replace"), re.MULTILINE) is not None
 
 
 def check_launch(path: Path) -> Any:

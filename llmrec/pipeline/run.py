@@ -18,7 +18,7 @@ from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.errors import RecipeError
-from llmrec.pipeline import stages
+from llmrec.pipeline import processes, stages
 from llmrec.pipeline.cache import Stage, StageCache
 from llmrec.pipeline.plan import ALIGN, TRAIN, Plan
 from llmrec.pipeline.story import tell
@@ -39,6 +39,11 @@ def plan(recipe: AnyRecipe) -> Plan:
         RecipeError: a plug-in or one of its settings is unknown.
         DataError: the data cannot be found.
     """
+    if processes.count() > 1 and not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"{processes.count()} processes were started, and only the recipe of a language model trains on several. "
+            "Start llmrec by itself."
+        )
     if isinstance(recipe, BaselineRecipe):
         from llmrec.pipeline.baseline import plan_baseline
 
@@ -78,6 +83,7 @@ def _plan_language_model(recipe: Recipe) -> Plan:
         "decoding": decoding.settings(),
         "exclude_seen": recipe.evaluation.exclude_seen,
         "seed": recipe.seed,
+        **({"processes": processes.count()} if processes.count() > 1 else {}),  # a step takes the batches of all
     }
     train_settings = {
         "train": kind_and_settings(recipe.train, trainer),
@@ -85,11 +91,12 @@ def _plan_language_model(recipe: Recipe) -> Plan:
         "task": {**recipe.task.settings(), "template": template},
         **of_training,
     }
-    train = last = Stage(TRAIN, train_settings, (data, index), make_model)
+    train = last = Stage(TRAIN, train_settings, (data, index), make_model, together=True)
     aligned: dict[str, Stage] = {}
     for name, settings in recipe.alignments.items():
         align_settings = {"align": kind_and_settings(settings, aligners[name]), **of_training}
-        last = aligned[name] = Stage(ALIGN, align_settings, (data, last), aligning(aligners[name], last), name)
+        build = aligning(aligners[name], last)
+        last = aligned[name] = Stage(ALIGN, align_settings, (data, last), build, name, together=True)
     evaluate = evaluate_stage(recipe, cache, data, {TRAIN: train, **aligned})
     return Plan(recipe, cache, (data, index, train, *aligned.values(), evaluate))
 
@@ -214,7 +221,10 @@ def run(recipe: AnyRecipe) -> dict[str, Any]:
 
 def build_stages(planned: Plan, wanted: Sequence[Stage]) -> None:
     """Build those of these stages that are not there yet, in order, and say so."""
+    together = [number for number, stage in enumerate(wanted, 1) if stage.together]
     for number, stage in enumerate(wanted, 1):
+        if not processes.is_first() and number > max(together, default=0):
+            return  # what is left needs one process
         logger.info("[%d/%d] %s", number, len(wanted), stage.title)
         planned.cache.get(stage)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
+from llmrec.pipeline import processes
 from llmrec.pipeline.story import keep_events
 from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
 from llmrec.registry import resolve
@@ -74,7 +75,12 @@ def _arguments(
 
 
 def save(recommender: Recommender, log: dict[str, Any], target: Path, work: Path) -> None:
-    """Write what a stage that trains leaves: `target/model`, `target/training.json`, and what TensorBoard reads."""
+    """Write what a stage that trains leaves: `target/model`, `target/training.json`, and what TensorBoard reads.
+
+    The first process does.
+    """
+    if not processes.is_first():
+        return
     recommender.save_pretrained(target / "model")
     artifact.write_text(target / artifact.LOG, json.dumps(log, indent=2) + "\n")
     keep_events(work, target)

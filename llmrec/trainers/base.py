@@ -7,6 +7,7 @@ log. Beneath it works one of TRL's trainers, mixed with `RecommendingTrainer`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -38,6 +39,7 @@ from llmrec.trainers.arithmetic import without_slow_bfloat16
 from llmrec.trainers.batches import TokenBatches
 from llmrec.trainers.callbacks import ProgressBar
 from llmrec.trainers.item_rows import model_for_decoding, restore_embedding, trained_item_rows
+from llmrec.trainers.processes import gathered, is_divided, mean_over, share, whole
 from llmrec.trainers.quantized import is_quantized, keep_full_precision, merge
 
 BEST = "eval_ndcg@10"
@@ -58,6 +60,8 @@ class TrainerSettings(Component):
 
     where: ClassVar[str] = "train"
     """The recipe's key, for messages."""
+    one_process: ClassVar[bool] = False
+    """Whether it cannot train on several GPUs."""
     makes: ClassVar[str] = LLMRecommender.kind
     """The registered name of the recommender that comes out."""
 
@@ -84,6 +88,10 @@ class TrainerSettings(Component):
         Raises:
             RecipeError: TRL does not know a field, or refuses a value.
         """
+        if self.one_process and (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            raise RecipeError(
+                f"{count} processes were started, and {type(self).__name__} trains on one. Start llmrec by itself."
+            )
         told = "tensorboard" if is_tensorboard_available() else "none"
         defaults = {"eval_strategy": "epoch", "report_to": told, "disable_tqdm": False, "seed": seed}
         chosen = without_slow_bfloat16({**defaults, **self.args})
@@ -189,6 +197,11 @@ class RecommendingTrainer:
         """
         if is_quantized(self.bare_model):
             keep_full_precision(self.model)
+        if self.is_fsdp_enabled and self.settings.tuning == "lora":
+            raise RecipeError(
+                f"{self.settings.where}.tuning is 'lora', and llmrec divides weights (FSDP) for full fine-tuning only. "
+                "Start it with recipes/accelerate/ddp.yaml: adapters are small, and with QLoRA the weights are too."
+            )
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
         self.add_callback(ProgressBar)
@@ -232,13 +245,13 @@ class RecommendingTrainer:
         """Recommend for the validation users and measure hits."""
         was_training = self.model.training
         autocast = torch.autocast(self.args.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
-        recommender = self.recommender(model_for_decoding(self.bare_model))
-        with autocast:
-            found = evaluate(
-                recommender, self.valid, exclude_seen=self.exclude_seen, progress=not self.args.disable_tqdm
-            )
+        mine, bar = share(self.accelerator, self.valid), self.is_world_process_zero() and not self.args.disable_tqdm
+        with autocast, whole(self.model):
+            recommender = self.recommender(model_for_decoding(self.bare_model))
+            found = evaluate(recommender, mine, exclude_seen=self.exclude_seen, progress=bar)
         self.model.train(was_training)
-        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in found.metrics.items()}
+        means = mean_over(self.accelerator, found.metrics, len(mine))
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in means.items()}
         metrics["epoch"] = self.state.epoch
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -257,7 +270,10 @@ class RecommendingTrainer:
         Args:
             result: what `train` gave.
         """
-        tuned = merge(self.model) if self.settings.tuning == "lora" else self.model
+        if is_divided(self.model):
+            tuned = gathered(self.model)
+        else:
+            tuned = merge(self.model) if self.settings.tuning == "lora" else self.model
         restore_embedding(tuned)
         tuned.__dict__.pop("forward", None)  # the training-time forward
         tuned.config.use_cache = True  # the Trainer switches it off, and the folder is for decoding

@@ -46,6 +46,11 @@ class TokenBatches(Sampler[list[int]]):
         """Choose the order of the next pass."""
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> TokenBatches:
+        """Itself: where Accelerate deals batches out to several processes, it tells a sampler of the epoch."""
+        return self
+
     def __len__(self) -> int:
         return len(self.cuts) - 1 if len(self.lengths) else 0
 

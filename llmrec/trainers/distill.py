@@ -53,6 +53,7 @@ class Distill(TrainerSettings):
     """
 
     where: ClassVar[str] = "distill"
+    one_process: ClassVar[bool] = True
 
     student: Student = Field(default_factory=Student)
     losses: Losses = Field(default_factory=Losses)

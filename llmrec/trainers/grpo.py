@@ -75,6 +75,7 @@ class GRPO(TrainerSettings):
     """
 
     where: ClassVar[str] = "align"
+    one_process: ClassVar[bool] = True
 
     tuning: Literal["full", "lora"] = "lora"
     choices: Positions = Field(default_factory=Positions)
