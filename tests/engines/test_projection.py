@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from llmrec.engines import projection
 from llmrec.engines.projection import best_items
@@ -70,6 +74,26 @@ def test_a_large_catalog_in_its_real_blocks() -> None:
     whole = (queries @ vectors.T).log_softmax(1)
     assert torch.equal(found.rows, whole.topk(20).indices)
     torch.testing.assert_close(found.scores, whole.topk(20).values, atol=1e-4, rtol=0)
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that an operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        sizes = [tensor.numel() for tensor in tree_leaves(made) if isinstance(tensor, torch.Tensor)]
+        self.elements = max([self.elements, *sizes] if not func.is_view else [self.elements])
+        return made
+
+
+def test_no_table_of_users_by_items_is_ever_there() -> None:
+    queries, vectors = torch.ones(16, 4), torch.rand(100_000, 4, generator=torch.Generator().manual_seed(0))
+    seen = Ragged.from_lists([np.array([5, 70_000], np.int32)] * 16)
+    with Largest() as largest:
+        best_items(queries, vectors, 20, seen)
+    assert 0 < largest.elements <= projection.SCORES_AT_ONCE < 16 * 100_000
 
 
 def test_mixed_precision_around_it_changes_nothing() -> None:

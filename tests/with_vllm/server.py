@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 
@@ -41,3 +43,14 @@ class Server:
 
     def ask(self, **body: Any) -> httpx2.Response:
         return httpx2.post(f"{self.address}/v1/recommend", json=body, timeout=120)
+
+    def kill(self) -> None:
+        """With vLLM's own processes, which would outlive it."""
+        if self.process.poll() is not None:
+            return
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()

@@ -23,8 +23,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     try:
         yield made.wait()
     finally:
-        made.process.kill()
-        made.process.wait()
+        made.kill()
 
 
 def test_the_lists_are_those_of_the_embedded_engine(server: Server, folder: Path) -> None:

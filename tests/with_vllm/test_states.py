@@ -74,6 +74,7 @@ def test_the_command_serves_it(reader: Path, world: TinyWorld, tmp_path: Path) -
             np.testing.assert_allclose([item["score"] for item in items], expected.scores[0], atol=TOLERANCE)
         (model,) = httpx2.get(f"{server.address}/v1/models").json()["data"]
         assert (model["kind"], model["engine"]) == ("item_head", "vllm")
+        server.process.terminate()
+        assert server.process.wait(60) == 0
     finally:
-        server.process.kill()
-        server.process.wait()
+        server.kill()
