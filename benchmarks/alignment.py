@@ -43,20 +43,16 @@ DPO: dict[str, Any] = {
     "batch_tokens": 2000,
     "args": {"learning_rate": 1e-4, "beta": 1.0},
 }
-ROUNDS: dict[str, Any] = {**DPO, "kind": "rounds", "loss": "s_dpo", "rounds": 20}
 STAGES: dict[str, dict[str, Any]] = {
     LONGER: {"init": "keep", "item_rows_lr": 1e-3, "args": {"learning_rate": 3e-4}},
     "dpo_1": {**DPO, "loss": "dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 1}}},
     "s_dpo_3": {**DPO, "loss": "s_dpo", "preferences": {"per_user": None, "negatives": {**UNIFORM, "count": 3}}},
     "s_dpo_10": {**DPO, "loss": "s_dpo", "preferences": {"per_user": 3, "negatives": {**UNIFORM, "count": 10}}},
     "rounds": {
-        **ROUNDS,
-        "choices": {"share": 0.2, "per_user": 3},
-        "judged": {"chosen": "observed", "rejected": 10},
-        "rewards": {"kind": "next_item"},
-    },
-    "rounds_judged": {
-        **ROUNDS,
+        **DPO,
+        "kind": "rounds",
+        "loss": "s_dpo",
+        "rounds": 20,
         "ask": "now",
         "choices": {"share": 0.5},
         "judged": {"chosen": "best", "rejected": 19},
