@@ -134,7 +134,10 @@ def _language_model(recommender: Recommender, option: str) -> LLMRecommender:
     from llmrec.recommenders.llm import LLMRecommender
 
     if not isinstance(recommender, LLMRecommender):
-        told = f"{option} needs a language model, and this folder holds a recommender of the kind '{recommender.kind}'."
+        told = (
+            f"{option} needs a language model that writes codes, and this folder holds a recommender of the kind "
+            f"'{recommender.kind}'."
+        )
         raise DataError(told, fix=f"Leave {option} out.")
     return recommender
 

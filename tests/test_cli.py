@@ -427,6 +427,7 @@ def test_items_chosen_together(llmrec: Command, model: Path, tmp_path: Path) -> 
     planned = plan(load_recipe("toy.yaml", ["train.args.disable_tqdm=false"]))
     Markov().fit(load_split(planned).train, recommender.catalog).save_pretrained(tmp_path / "markov")
     refused = llmrec("recommend", tmp_path / "markov", "--history", "i3", "--list")
-    assert "--list needs a language model, and this folder holds a recommender of the kind 'markov'" in refused.err
+    assert "--list needs a language model that writes codes" in refused.err
+    assert "this folder holds a recommender of the kind 'markov'" in refused.err
     together = llmrec("recommend", model, "--input", "a.csv", "--output", "b", "--list")
     assert "--list and --input do not go together" in together.err

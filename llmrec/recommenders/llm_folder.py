@@ -89,7 +89,7 @@ def read_task(folder: Path, kind: str = KIND) -> tuple[NextItemTask, dict[str, A
     """
     saved = load_recommender_settings(folder)
     if saved.kind != kind:
-        wanted = "a language model" if kind == KIND else f"one of the kind '{kind}'"
+        wanted = "a language model that writes codes" if kind == KIND else f"one of the kind '{kind}'"
         raise ArtifactError(f"{folder} holds a '{saved.kind}' recommender, not {wanted}.")
     settings = dict(saved.settings)
     prompt_sha256, codes_sha256 = settings.pop("prompt_sha256", None), settings.pop("codes_sha256", None)

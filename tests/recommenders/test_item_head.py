@@ -98,7 +98,7 @@ def test_the_folder_is_an_ordinary_one(tiny_world: TinyWorld, tmp_path: Path, re
 def test_what_does_not_fit_is_refused(tiny_world: TinyWorld, tmp_path: Path) -> None:
     recommender = make_projected(tiny_world)
     recommender.save_pretrained(tmp_path / "model")
-    with pytest.raises(ArtifactError, match="'item_head' recommender, not a language model"):
+    with pytest.raises(ArtifactError, match="'item_head' recommender, not a language model that writes codes"):
         LLMRecommender.from_pretrained(tmp_path / "model")
     with pytest.raises(DecodingError, match="neither a model nor an engine"):
         ItemHeadRecommender(None, recommender.task, recommender.head)
