@@ -22,7 +22,6 @@ from llmrec.pipeline.run import load_split, plan
 from llmrec.recipe import load_recipe
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.recommenders.reasons import reasons
-from llmrec.recommenders.search import search
 
 QUOTED = re.compile("“(.*?)”(?=[,:.]| and “)")
 
@@ -31,7 +30,7 @@ def recall(recommender: LLMRecommender, column: str, count: int, k: int) -> floa
     """The share of items that are found by their own text."""
     texts = [str(text or "") for text in recommender.catalog.table[column].to_pylist()]
     rows = np.random.default_rng(0).permutation([row for row, text in enumerate(texts) if text.strip()])[:count]
-    found = search(recommender, [texts[row] for row in rows], k)
+    found = recommender.search([texts[row] for row in rows], k)
     return float((found.rows == rows[:, None]).any(1).mean())
 
 

@@ -4,6 +4,7 @@ model folder
 ├── config.json, model.safetensors, tokenizer*.json, generation_config.json   (what transformers and vLLM read)
 ├── recommender.json     kind, decoding settings, hash of the prompt and of the codes
 ├── prompt.jinja         the one wording
+├── search.jinja         the wording of a request in words, where the model answers one
 ├── item_index/          codes.safetensors, index.json
 ├── item_head/           weights.safetensors: the projection of a recommender of the kind item_head
 ├── catalog.parquet      item ids, titles, text columns
@@ -28,6 +29,7 @@ from llmrec.errors import ArtifactError
 
 RECOMMENDER = "recommender.json"
 PROMPT = "prompt.jinja"
+SEARCH_PROMPT = "search.jinja"
 ITEM_INDEX = "item_index"
 ITEM_HEAD = "item_head"
 ITEM_HEAD_WEIGHTS = "weights.safetensors"

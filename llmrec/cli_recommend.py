@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmrec.data.interactions import Interactions
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import LLMRecommender
+    from llmrec.recommenders.reasons import Reason
     from llmrec.types import Rows, ScoredItems
 
 logger = logging.getLogger("llmrec")
@@ -29,16 +30,16 @@ def add_arguments(recommend: argparse.ArgumentParser) -> None:
     who.add_argument("--user", help="a user id of the data that the model was trained on")
     who.add_argument("--history", help="item ids with commas between, oldest first")
     text = "many users: parquet, CSV or TSV with the columns user and history (a list of item ids, oldest first)"
-    text = "what is wanted, in words; for language models that were trained with train.tasks"
-    who.add_argument("--query", metavar="TEXT", help=text)
     who.add_argument("--input", type=Path, help=text)
     text = "for --input: the folder to write the lists to; the same command continues one that was stopped"
+    text = "what is wanted, in words (language models that learned it, see docs/language.md)"
+    who.add_argument("--query", metavar="TEXT", help=text)
     recommend.add_argument("--output", type=Path, help=text)
     recommend.add_argument("--shard-users", type=int, help="for --input: users in one file of the output")
     recommend.add_argument("-k", type=int, default=10, help="items wanted (default 10)")
     text = "choose the k items together, as one list (language models only; not with --input)"
     recommend.add_argument("--list", action="store_true", dest="as_list", help=text)
-    text = "a sentence on each item, which names only items of the history (language models only)"
+    text = "say for each item which items of the history speak for it (language models only; with --user or --history)"
     recommend.add_argument("--why", action="store_true", help=text)
     recommend.add_argument("--keep-seen", action="store_true", help="items of the history may be recommended")
     recommend.add_argument(
@@ -55,10 +56,11 @@ def recommend(chosen: argparse.Namespace) -> None:
     from llmrec.evaluation.report import print_user
     from llmrec.hub import local_folder
     from llmrec.recommenders.base import Recommender
-    from llmrec.recommenders.reasons import reasons
 
     if chosen.k < 1:
         raise DataError(f"-k is {chosen.k}.", fix="Ask for at least one item.")
+    if chosen.why and ((chosen.user is None and chosen.history is None) or chosen.as_list):
+        raise DataError("--why needs a history and single items.", fix="Use it with --user or --history alone.")
     if (chosen.input is None) != (chosen.output is None):
         raise DataError("--input and --output go together.", fix="Name a file of histories and a folder for the lists.")
     chosen.model = local_folder(chosen.model, chosen.revision)
@@ -71,7 +73,6 @@ def recommend(chosen: argparse.Namespace) -> None:
     if chosen.query is not None:
         _search(recommender, chosen)
         return
-    told = _language_model(recommender, "--why") if chosen.why else None
     if chosen.as_list:
         recommender = _as_lists(recommender)
     history, unknown = _history(recommender, chosen)
@@ -84,20 +85,50 @@ def recommend(chosen: argparse.Namespace) -> None:
     candidates = _candidates(catalog, chosen.where)
     allowed = _count_allowed(catalog, history, candidates, chosen)
     found = recommender.recommend([history], chosen.k, exclude_seen=not chosen.keep_seen, candidates=candidates)
-    why = [] if told is None else [reason.text for reason in reasons(told, history, found.rows[0])]
+    why = _reasons(recommender, history, found.rows[0]) if chosen.why else []
     if not chosen.json:
-        print_user(catalog, history, found)
-        print("\n".join(["", *why]) if why else "", end="\n" if why else "")
+        print_user(catalog, history, found, notes=[reason.text for reason in why])
         return
     items = _items(catalog, found)
-    for item, text in zip(items, why, strict=False):
-        item["why"] = text
+    for item, reason in zip(items, why, strict=False):
+        item["why"] = reason.text
+        item["because"] = [
+            {"item_id": catalog.items[row], "gain": gain}
+            for row, gain in zip(reason.because, reason.gains, strict=True)
+        ]
     ids = [catalog.items[int(row)] for row in history]
     print_json({"items": items, "allowed": allowed, "unknown": len(unknown), "history": ids})
 
 
+def _search(recommender: Recommender, chosen: argparse.Namespace) -> None:
+    """Answer `--query`."""
+    import numpy as np
+
+    from llmrec.data.price import price_condition
+    from llmrec.evaluation.report import print_query
+
+    if chosen.as_list:
+        raise DataError("--list and --query do not go together.", fix="Leave --list out.")
+    asked = _language_model(recommender, "--query")
+    catalog = asked.catalog
+    candidates, price = _candidates(catalog, chosen.where), price_condition(chosen.query, catalog)
+    if price is not None:
+        within = catalog.where(price)
+        logger.info("the request names a price: %s, which %d of %d items satisfy", price, len(within), len(catalog))
+        candidates = within if candidates is None else np.intersect1d(candidates, within)
+    allowed = len(catalog) if candidates is None else len(candidates)
+    if allowed < chosen.k:
+        logger.warning("%d items were asked for, only %d are allowed", chosen.k, allowed)
+    found = asked.search(chosen.query, chosen.k, candidates=candidates)
+    if not chosen.json:
+        print_query(catalog, chosen.query, found)
+        return
+    told = None if price is None else str(price)
+    print_json({"items": _items(catalog, found), "allowed": allowed, "query": chosen.query, "price": told})
+
+
 def _items(catalog: Catalog, found: ScoredItems) -> list[dict[str, Any]]:
-    """The one list of an answer, as it is printed with `--json`."""
+    """The first list, best item first."""
     return [
         {"item_id": catalog.items[int(row)], "title": catalog.title(row), "score": float(score)}
         for row, score in zip(found.rows[0], found.scores[0], strict=True)
@@ -105,17 +136,27 @@ def _items(catalog: Catalog, found: ScoredItems) -> list[dict[str, Any]]:
     ]
 
 
-def _search(recommender: Recommender, chosen: argparse.Namespace) -> None:
-    """Items for a request in words."""
-    from llmrec.recommenders.search import search
+def _reasons(recommender: Recommender, history: Rows, rows: Rows) -> list[Reason]:
+    from llmrec.recommenders.reasons import reasons
 
-    model, catalog = _language_model(recommender, "--query"), recommender.catalog
-    items = _items(catalog, search(model, [chosen.query], chosen.k, _candidates(catalog, chosen.where)))
-    if chosen.json:
-        print_json({"items": items, "query": chosen.query})
-        return
-    for rank, item in enumerate(items, 1):
-        print(f"{rank:4}  {item['title']}  ({item['score']:.3f})")
+    return reasons(_language_model(recommender, "--why"), history, rows)
+
+
+def _language_model(recommender: Recommender, flag: str) -> LLMRecommender:
+    """The same, where it is one that writes codes.
+
+    Raises:
+        DataError: it is another kind.
+    """
+    from llmrec.recommenders.llm import LLMRecommender
+
+    if not isinstance(recommender, LLMRecommender):
+        told = (
+            f"{flag} needs a language model that writes codes, and this folder holds a recommender of the kind "
+            f"'{recommender.kind}'."
+        )
+        raise DataError(told, fix=f"Leave {flag} out.")
+    return recommender
 
 
 def _as_lists(recommender: Recommender) -> Recommender:
@@ -123,23 +164,6 @@ def _as_lists(recommender: Recommender) -> Recommender:
     from llmrec.recommenders.as_lists import AsLists
 
     return AsLists(_language_model(recommender, "--list"))
-
-
-def _language_model(recommender: Recommender, option: str) -> LLMRecommender:
-    """The same, where it is one that writes codes.
-
-    Raises:
-        DataError: it is not.
-    """
-    from llmrec.recommenders.llm import LLMRecommender
-
-    if not isinstance(recommender, LLMRecommender):
-        told = (
-            f"{option} needs a language model that writes codes, and this folder holds a recommender of the kind "
-            f"'{recommender.kind}'."
-        )
-        raise DataError(told, fix=f"Leave {option} out.")
-    return recommender
 
 
 def _candidates(catalog: Catalog, conditions: Sequence[str]) -> Rows | None:

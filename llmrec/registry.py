@@ -41,6 +41,7 @@ REGISTRY: dict[Kind, dict[str, str]] = {
         "published": "llmrec.indexes.published:PublishedIndex",
     },
     "task": {
+        "request_to_item": "llmrec.tasks.alignment.request_to_item:RequestToItem",
         "title_to_item": "llmrec.tasks.alignment.title_to_item:TitleToItem",
         "item_to_title": "llmrec.tasks.alignment.item_to_title:ItemToTitle",
         "description_to_item": "llmrec.tasks.alignment.description_to_item:DescriptionToItem",

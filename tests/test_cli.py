@@ -18,10 +18,15 @@ from toy_run import make_base_model, write_recipe
 
 from llmrec import __version__, assets, cli
 from llmrec.data import store
+from llmrec.data.catalog import Catalog
 from llmrec.pipeline.run import load_split, plan
 from llmrec.recipe import load_recipe
 from llmrec.recommenders.base import Recommender
+from llmrec.recommenders.llm import LLMRecommender
 from llmrec.recommenders.markov import Markov
+from llmrec.recommenders.popularity import Popularity
+from llmrec.recommenders.reasons import reasons
+from llmrec.tasks.template import PromptTemplate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -288,17 +293,6 @@ def test_only_items_that_fit_are_recommended(llmrec: Command, model: Path, tmp_p
     assert (few.json["allowed"], "allowed" in few.err) == (7, False)
 
 
-def test_a_request_in_words_and_reasons(llmrec: Command, model: Path) -> None:
-    asked = llmrec("recommend", model, "--query", "something for the garden", "-k", "3", "--where", "category=garden")
-    assert len(asked.out.splitlines()) == 3
-    found = llmrec("recommend", model, "--query", "something for the garden", "-k", "3", "--json").json
-    assert len({item["item_id"] for item in found["items"]}) == 3
-    why = llmrec("recommend", model, "--history", "i3,i5", "-k", "2", "--why", "--json").json["items"]
-    assert all(item["why"].startswith(f"“{item['title']}”") for item in why)
-    printed = llmrec("recommend", model, "--history", "i3,i5", "-k", "2", "--why").out
-    assert all(item["why"] in printed for item in why)
-
-
 def test_a_filter_that_nothing_fits_gives_an_empty_list(llmrec: Command, model: Path) -> None:
     answer = llmrec("recommend", model, "--history", "i3", "--where", "category=Pens, Ink & Co", "--json")
     assert answer.status == 0
@@ -431,3 +425,54 @@ def test_items_chosen_together(llmrec: Command, model: Path, tmp_path: Path) -> 
     assert "this folder holds a recommender of the kind 'markov'" in refused.err
     together = llmrec("recommend", model, "--input", "a.csv", "--output", "b", "--list")
     assert "--list and --input do not go together" in together.err
+
+
+def test_reasons_stand_below_the_items(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    recommender = Recommender.from_pretrained(model)
+    history = recommender.catalog.items.rows(["i3", "i5", "i8"])
+    words = ("recommend", model, "--history", "i3,i5,i8", "-k", "3")
+    plain, told = llmrec(*words, "--json").json, llmrec(*words, "--why", "--json").json
+    why, because = ([item.pop(name) for item in told["items"]] for name in ("why", "because"))
+    assert told == plain
+    expected = reasons(recommender, history, recommender.recommend([history], 3).rows[0])
+    assert why == [reason.text for reason in expected]
+    assert {one["item_id"] for each in because for one in each} <= {"i3", "i5", "i8"}
+    assert all(one["gain"] > 0 for each in because for one in each)
+    lines = llmrec(*words, "--why").out.splitlines()
+    assert [line.strip() for line in lines[-5::2]] == why
+    popularity = Popularity().fit(load_split(plan(load_recipe("toy.yaml"))).train, recommender.catalog)
+    popularity.save_pretrained(tmp_path / "popularity")
+    refused = llmrec("recommend", tmp_path / "popularity", "--history", "i3", "--why")
+    assert "--why needs a language model" in refused.err
+    for more in (("--query", "a lamp"), ("--history", "i3", "--list"), ("--input", "a.csv", "--output", "b")):
+        assert "--why needs a history and single items" in llmrec("recommend", model, *more, "--why").err
+
+
+def test_a_request_in_words(llmrec: Command, model: Path, tmp_path: Path) -> None:
+    found = Recommender.from_pretrained(model)
+    assert isinstance(found, LLMRecommender)
+    price = pa.array([None if row % 3 == 0 else 10.0 * row for row in range(len(found.catalog))])
+    catalog = Catalog(found.catalog.table.append_column("price", price))
+    wording = PromptTemplate("Seek {% for item in history %}{{ item.request }}{% endfor %}:")
+    task = found.task.over(found.task.items.index, catalog).searched_by(wording)
+    asked = LLMRecommender(found.model, task, found.decoding)
+    asked.save_pretrained(tmp_path / "asked")
+    text = "a gift under 60 dollars"
+    answer = llmrec("recommend", tmp_path / "asked", "--query", text, "-k", "3", "--json")
+    expected = asked.search(text, 3, candidates=np.array([1, 2, 4, 5], np.int32))
+    assert [item["item_id"] for item in answer.json["items"]] == [catalog.items[int(r)] for r in expected.rows[0]]
+    assert (answer.json["allowed"], answer.json["query"]) == (4, text)
+    assert "the request names a price: (price < 60), which 4 of 24 items satisfy" in answer.err
+    free = llmrec("recommend", tmp_path / "asked", "--query", "a gift", "-k", "24", "--json")
+    assert (len(free.json["items"]), free.json["price"]) == (24, None)
+    few = llmrec("recommend", tmp_path / "asked", "--query", text, "--where", "price=50.0", "-k", "2", "--json")
+    assert [item["item_id"] for item in few.json["items"]] == ["i5"]
+    assert "2 items were asked for, only 1 are allowed" in few.err
+    lines = llmrec("recommend", tmp_path / "asked", "--query", "a \x1b[31mgift", "-k", "2").out.splitlines()
+    assert lines[:3] == ["Asked for", "      a  [31mgift", "Recommended"]
+    assert len(lines) == 5
+    untaught = llmrec("recommend", model, "--query", "a gift")
+    assert (untaught.status, untaught.out) == (1, "")
+    assert "has not learned to find items by words" in untaught.err
+    assert "says nothing" in llmrec("recommend", tmp_path / "asked", "--query", " ").err
+    assert "do not go together" in llmrec("recommend", tmp_path / "asked", "--query", "a", "--list").err

@@ -19,13 +19,26 @@ may use.
 """
 
 ITEMS = [
-    {"title": "Sturdy bike bell", "description": "A loud bell of brass.", "category": "cycling", "code": ItemCode(0)},
-    {"title": "Light tent peg", "description": "Holds in soft ground.", "category": "camping", "code": ItemCode(1)},
+    {
+        "title": "Sturdy bike bell",
+        "description": "A loud bell of brass.",
+        "category": "cycling",
+        "request": "loud bell",
+        "code": ItemCode(0),
+    },
+    {
+        "title": "Light tent peg",
+        "description": "Holds in soft ground.",
+        "category": "camping",
+        "request": "peg",
+        "code": ItemCode(1),
+    },
 ]
 CODES = ("<a_12><b_7>", "<a_3><b_41>")
 
 GROUPS = {
     "": "The next item: the code of what the user took next.",
+    "alignment/request_to_item": "A request in words: the item's code. `LLMRecommender.search` asks so.",
     "alignment/title_to_item": "Title to item: the item's code.",
     "alignment/item_to_title": "Item to title: the title, and the end of the text.",
     "alignment/description_to_item": "Description to item: the item's code.",

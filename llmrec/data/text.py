@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,8 @@ from tqdm import tqdm
 from llmrec.errors import DataError
 
 UNTITLED = "(untitled item)"
+LONGEST_REQUEST = 1_000
+"""Characters of a request in words that are read."""
 _CHUNK = 1 << 16  # texts cleaned at once: keeps every intermediate array far below Arrow's 2 GB of one string array
 
 _ELEMENTS = (
@@ -101,6 +103,20 @@ def fill_titles(titles: pa.ChunkedArray, others: Mapping[str, pa.ChunkedArray], 
     joined = clean(pa.array([", ".join(filter(None, row)) for row in rows], pa.string()), max_chars)
     filled = pc.utf8_trim_whitespace(pc.binary_join_element_wise(UNTITLED, joined, " "))
     return pc.replace_with_mask(_one_array(titles), _one_array(untitled), _one_array(filled))
+
+
+def tidy_requests(texts: Sequence[str]) -> list[str]:
+    """Requests in words as `clean` leaves texts, at most `LONGEST_REQUEST` characters.
+
+    Raises:
+        DataError: one says nothing.
+    """
+    whole = [text.encode(errors="replace").decode() for text in texts]  # half of a surrogate pair is no text
+    found: list[str] = clean(pa.array(whole, pa.string()), LONGEST_REQUEST, where="requests").to_pylist()
+    for row, text in enumerate(found):
+        if not text:
+            raise DataError("it says nothing.", where="requests", row=row, fix="Say in words what is wanted.")
+    return found
 
 
 def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich import box
@@ -62,6 +62,7 @@ def print_user(
     targets: Rows | None = None,
     longest_history: int = 10,
     file: IO[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print what one user took and what is recommended, by title, with scores.
 
@@ -70,7 +71,7 @@ def print_user(
         answer: from `recommend`; its line `position` is this user's.
         targets: item rows that truly came next; marked where they are recommended, else listed.
         longest_history: only so many of the last items are shown.
-        file: stdout by default.
+        file: stdout by default. notes: a line below each recommended item.
     """
     console = _console(file)
     shown = history[-longest_history:] if longest_history > 0 else history[:0]
@@ -79,17 +80,38 @@ def print_user(
         console.print(f"      ... {len(history) - len(shown)} earlier")
     for row in shown:
         console.print(f"      {_title(catalog, row)}")
-    console.print(Text("Recommended", "bold"))
     wanted = set() if targets is None else {int(row) for row in targets}
+    _print_items(console, catalog, answer, position, wanted, notes)
+    if missed := sorted(wanted - {int(row) for row in answer.rows[position]}):
+        console.print(Text("Taken next, not recommended", "bold"))
+        for row in missed:
+            console.print(f"      {_title(catalog, row)}")
+
+
+def print_query(catalog: Catalog, text: str, answer: ScoredItems, file: IO[str] | None = None) -> None:
+    """Print a request in words and what is recommended.
+
+    Args:
+        catalog: gives the titles. answer: from `LLMRecommender.search`; its first line is printed.
+        file: stdout by default.
+    """
+    console = _console(file)
+    console.print(Text("Asked for", "bold"))
+    console.print(Text(f"      {_printable(text)}"))
+    _print_items(console, catalog, answer, 0, set(), ())
+
+
+def _print_items(
+    console: Console, catalog: Catalog, answer: ScoredItems, position: int, wanted: set[int], notes: Sequence[str]
+) -> None:
+    console.print(Text("Recommended", "bold"))
     rows, scores = answer.rows[position], answer.scores[position]
     for rank, (row, score) in enumerate(zip(rows[rows >= 0], scores[rows >= 0], strict=True), start=1):
         hit = int(row) in wanted
         line = f"{rank:4}  {_title(catalog, row)}  ({score:.3f}){'  <- taken next' if hit else ''}"
         console.print(Text(line, "green" if hit else ""))
-    if missed := sorted(wanted - {int(row) for row in rows}):
-        console.print(Text("Taken next, not recommended", "bold"))
-        for row in missed:
-            console.print(f"      {_title(catalog, row)}")
+        if rank <= len(notes):
+            console.print(Text(f"      {_printable(notes[rank - 1])}"))
 
 
 def _cells(results: dict[str, Evaluation]) -> tuple[list[str], list[list[str]]]:
@@ -149,8 +171,11 @@ def _console(file: IO[str] | None) -> Console:
 
 def _title(catalog: Catalog, row: int) -> str:
     """The title without control characters, which a terminal would obey."""
-    title = "".join(letter if letter.isprintable() else " " for letter in catalog.title(row)).strip()
-    return title or f"(no title, id {catalog.items[int(row)]})"
+    return _printable(catalog.title(row)) or f"(no title, id {catalog.items[int(row)]})"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from llmrec import artifact
 from llmrec.component import Component
 from llmrec.data.catalog import Catalog
+from llmrec.data.text import tidy_requests
 from llmrec.engines.base import Engine, Normalize
 from llmrec.engines.bias import ItemBias
 from llmrec.engines.level_scores import level_scores
@@ -30,7 +31,7 @@ from llmrec.recommenders.checks import (
     left_out,
 )
 from llmrec.recommenders.llm_folder import KIND, read_task, read_weights, write_folder
-from llmrec.recommenders.prompt_batches import prompt_batches
+from llmrec.recommenders.prompt_batches import batches_of_prompts, prompt_batches
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems, ScoredLists
 
@@ -115,12 +116,54 @@ class LLMRecommender:
         histories = checked_histories(histories, len(self.catalog))
         wanted = checked_candidates(self, candidates, len(histories))
         closed = left_out(histories, exclude_seen, exclude, len(self.catalog))
-        shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
         others = None if bias is None else ItemBias(np.asarray(bias, np.float32), bias_weight)
-        rows = np.full((len(histories), checked_k(k)), -1, np.int32)
+        return self._decoded(self._batches(histories, "decode", progress), len(histories), k, closed, wanted, others)
+
+    def search(
+        self,
+        texts: str | Sequence[str],
+        k: int = 10,
+        candidates: Candidates | None = None,
+        exclude: Ragged | None = None,
+        progress: bool = False,
+    ) -> ScoredItems:
+        """The k items that a request in words asks for; the score is `log p(item | request)` in nats.
+
+        The same search over the same trie as `recommend`: every answer is an item of the catalog. The model must have
+        learned it, see `llmrec.tasks.alignment`. After DSI (Tay et al. 2022, https://arxiv.org/abs/2202.06991) and
+        LC-Rec (Zheng et al. 2023, https://arxiv.org/abs/2311.09049).
+
+        Args:
+            texts: `B` requests, or a single one; each is tidied to one line and cut behind 1,000 characters.
+            candidates, exclude: as for `recommend`; see `llmrec.data.price` for a price that the request names.
+            progress: show a bar on stderr.
+
+        Raises:
+            DataError: a request is empty, an item row is not in the catalog, or there are not as many lists as
+                requests.
+            RecipeError: the model has not learned to find items by words.
+        """
+        prompts = [self.task.query(text) for text in tidy_requests([texts] if isinstance(texts, str) else texts)]
+        wanted = checked_candidates(self, candidates, len(prompts))
+        closed = left_out(Ragged.from_lists([[]] * len(prompts)), False, exclude, len(self.catalog))
+        batches = batches_of_prompts(prompts, self.decoding.batch_size, "search", progress)
+        return self._decoded(batches, len(prompts), k, closed, wanted)
+
+    def _decoded(
+        self,
+        batches: Iterable[tuple[NDArray[np.int64], list[list[int]]]],
+        count: int,
+        k: int,
+        closed: Ragged | None,
+        wanted: Ragged | PreparedCandidates | None,
+        others: ItemBias | None = None,
+    ) -> ScoredItems:
+        """What the engine says behind the prompts of `count` users."""
+        shared = wanted.form if isinstance(wanted, PreparedCandidates) else None
+        rows = np.full((count, checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
-        exact = np.zeros(len(histories), bool)
-        for users, prompts in self._batches(histories, "decode", progress):
+        exact = np.zeros(count, bool)
+        for users, prompts in batches:
             found = self.engine.decode(
                 prompts,
                 k,

@@ -61,6 +61,8 @@ def write_folder(
         task.items.index.save(target / artifact.ITEM_INDEX)
         pq.write_table(task.catalog.table, target / artifact.CATALOG)
         (target / artifact.PROMPT).write_bytes(task.template.source.encode())  # line ends as they were hashed
+        if task.search is not None:
+            (target / artifact.SEARCH_PROMPT).write_bytes(task.search.source.encode())
         (target / artifact.HANDLER).write_text(assets.path("model_cards", "handler.py").read_text())
         if write_more is not None:
             write_more(target)
@@ -70,6 +72,8 @@ def write_folder(
             "prompt_sha256": task.template.digest,
             "codes_sha256": task.items.index.digest,
         }
+        if task.search is not None:
+            settings["search_sha256"] = task.search.digest
         save_recommender_settings(target, RecommenderSettings(kind, settings, llmrec.__version__))
 
     artifact.write_folder(folder, write, last=artifact.RECOMMENDER)
@@ -94,21 +98,18 @@ def read_task(folder: Path, kind: str = KIND) -> tuple[NextItemTask, dict[str, A
     settings = dict(saved.settings)
     prompt_sha256, codes_sha256 = settings.pop("prompt_sha256", None), settings.pop("codes_sha256", None)
     max_history = int(settings.pop("max_history", 0))
-    wording = _complete(folder, (folder / artifact.PROMPT).read_bytes)
+    wording = _wording(folder, artifact.PROMPT, prompt_sha256)
+    search_sha256 = settings.pop("search_sha256", None)
+    search = None if search_sha256 is None else _wording(folder, artifact.SEARCH_PROMPT, search_sha256)
     catalog = _complete(folder, lambda: Catalog(pq.read_table(folder / artifact.CATALOG)))
     items = _complete(folder, lambda: ItemTokenizer.load(folder))
-    if hashlib.sha256(wording).hexdigest() != prompt_sha256:
-        raise ArtifactError(
-            f"{folder / artifact.PROMPT} is not the wording that this model was trained with. Restore it: another "
-            "prompt gives silently worse recommendations."
-        )
     if items.index.digest != codes_sha256:
         raise ArtifactError(f"{folder / artifact.ITEM_INDEX} is not the index that this model was trained with.")
     if not items.index.is_for(catalog.items):
         raise ArtifactError(
             f"{folder / artifact.CATALOG} lists other items, or in another order, than the codes were made for."
         )
-    return NextItemTask(PromptTemplate(wording.decode()), catalog, items, max_history), settings
+    return NextItemTask(wording, catalog, items, max_history, search), settings
 
 
 def read_weights(folder: Path, dtype: str, device: str | None) -> PreTrainedModel:
@@ -178,6 +179,16 @@ def copy_about(source: Path, target: Path) -> None:
         if name != artifact.HANDLER and (source / name).is_file():
             with artifact.appears_whole(target / name) as neighbour:
                 shutil.copyfile(source / name, neighbour)
+
+
+def _wording(folder: Path, name: str, sha256: str | None) -> PromptTemplate:
+    source = _complete(folder, (folder / name).read_bytes)
+    if hashlib.sha256(source).hexdigest() != sha256:
+        raise ArtifactError(
+            f"{folder / name} is not the wording that this model was trained with. Restore it: another prompt gives "
+            "silently worse recommendations."
+        )
+    return PromptTemplate(source.decode())
 
 
 def _complete(folder: Path, read: Callable[[], T]) -> T:

@@ -42,7 +42,10 @@ def pruned(recommender: LLMRecommender) -> LLMRecommender:
 
 
 def pruned_task(task: NextItemTask) -> tuple[NextItemTask, NDArray[np.int64]]:
-    """The task over a pruned tokenizer, and the old id of each token, `int64[V']` ascending."""
+    """The task over a pruned tokenizer, and the old id of each token, `int64[V']` ascending.
+
+    It takes no requests in words: these need the words that are dropped.
+    """
     used: set[int] = set(task.items.token_ids.tolist())
     for prompt in _prompts(task):
         used.update(prompt)

@@ -1,31 +1,36 @@
-"""Why this item, in a sentence: the items of the history without which the model would think less of it.
+"""Why an item was recommended, in a sentence that can name nothing but the history and the list.
 
-Each of the latest items is left out once, and the score of the recommended item is compared (leave-one-out). The
-sentence is made of titles alone, those of the history and of the list, so it cannot name anything else; a free text by
-the model could.
+    for reason in reasons(recommender, history, found.rows[0]):
+        print(reason.text)
+
+What is said is measured: each item of the history is left out in turn, and what the recommended item's log-probability
+loses is what that item of the history is worth to it (leave-one-out, as in Li et al. 2016, Understanding Neural
+Networks through Representation Erasure, https://arxiv.org/abs/1612.08220). No model writes the sentence: it is a fixed
+wording with titles in it, so it cannot make up an item. That it does not is counted all the same, by
+`llmrec.evaluation.naming`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llmrec.data.catalog import Catalog
 from llmrec.recommenders.llm import LLMRecommender
 from llmrec.types import Rows
 
-LATEST = 10
-"""Items of a history that are left out one by one."""
+LATEST = 20
+"""Items of a history, the latest, that are left out one by one."""
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Of one recommended item.
+class Reason(NamedTuple):
+    """Why one item.
 
     Args:
-        item: its row. because: rows of the history, the weightiest first. gains: nats that each adds to its score.
+        item: the recommended item's row. because: rows of the history's items that speak for it, the strongest first.
+        gains: for each of them, in nats, what `log p(item | history)` loses without it; all above 0.
         text: the sentence.
     """
 
@@ -40,35 +45,48 @@ def reasons(
 ) -> list[Reason]:
     """One for each item.
 
+    Costs the scores of the items after one prompt for each item that is left out.
+
     Args:
-        history: item rows, oldest first. items: what was recommended. most: items of the history that are named.
+        history: item rows, oldest first; one that was taken several times is left out as a whole.
+        items: rows of recommended items, -1 for none, which gets no reason.
+        most: items of the history that are named for each.
 
     Raises:
         DataError: an item row is not in the catalog.
     """
-    history, items = np.asarray(history, np.int32), np.asarray([row for row in items if row >= 0], np.int32)
+    items = np.asarray(items, np.int32)
+    items = items[items != -1]
+    shown = np.asarray(history, np.int32)[
+        -recommender.task.max_history :
+    ]  # older ones must not come in for those left out
+    taken = np.unique(shown[-LATEST:])
     if not len(items):
         return []
-    latest = np.arange(max(0, len(history) - LATEST), len(history))
-    shorter = [history, *(np.delete(history, place) for place in latest)]
-    scores = recommender.score(shorter, np.tile(items, (len(shorter), 1)))  # (1 + m, n)
-    gains = scores[0] - scores[1:]  # (m, n)
-    return [_reason(recommender, int(item), history[latest], gains[:, place], most) for place, item in enumerate(items)]
+    scores = recommender.score([shown, *(shown[shown != row] for row in taken)], items)  # (1 + taken, items)
+    gains = (scores[0] - scores[1:]).T  # (items, taken)
+    found = []
+    for row, of_item in zip(items.tolist(), gains, strict=True):
+        best = [at for at in np.argsort(-of_item, kind="stable")[:most] if of_item[at] > 0]
+        because = tuple(int(taken[at]) for at in best)
+        text = sentence(recommender.catalog, row, because, bool(len(shown)))
+        found.append(Reason(row, because, tuple(float(of_item[at]) for at in best), text))
+    return found
 
 
-def _reason(recommender: LLMRecommender, item: int, latest: Rows, gains: NDArray[np.float32], most: int) -> Reason:
-    order = [place for place in np.argsort(-gains, kind="stable").tolist() if gains[place] > 0]
-    chosen: list[int] = []
-    for place in order:
-        if len(chosen) < most and latest[place] not in latest[chosen]:
-            chosen.append(place)
-    title = recommender.catalog.title
-    if not len(latest):
-        text = f"“{title(item)}”: what many begin with."
-    elif not chosen:
-        text = f"“{title(item)}”: it suits the whole history."
-    else:
-        named = " and ".join(f"“{title(int(latest[place]))}”" for place in chosen)
-        text = f"“{title(item)}”, because you took {named}."
-    rows, values = tuple(int(latest[place]) for place in chosen), tuple(float(gains[place]) for place in chosen)
-    return Reason(item, rows, values, text)
+def sentence(catalog: Catalog, item: int, because: Sequence[int], has_history: bool = True) -> str:
+    """A reason in words.
+
+    Args:
+        item: the recommended item's row. because: rows of the items that speak for it.
+        has_history: whether there was a history at all.
+    """
+    if not has_history:
+        return f"{_quoted(catalog, item)} is what this model recommends without a history."
+    if not because:
+        return f"{_quoted(catalog, item)} suits the whole history; no single item of it speaks for this one."
+    return f"{_quoted(catalog, item)}, because you took {' and '.join(_quoted(catalog, row) for row in because)}."
+
+
+def _quoted(catalog: Catalog, row: int) -> str:
+    return f"“{catalog.title(row) or catalog.items[row]}”"

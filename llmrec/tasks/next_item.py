@@ -21,6 +21,9 @@ from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.tasks.template import ItemCode, PromptTemplate, encode_segments, without_fences
 from llmrec.types import Rows
 
+REQUEST = "request"
+"""What a wording calls a request in words: `{{ item.request }}`."""
+
 
 class Sample(NamedTuple):
     """A training sequence.
@@ -39,17 +42,24 @@ class NextItemTask:
     Args:
         template: the wording. catalog: the items' columns. item_tokenizer: codes and text to ids.
         max_history: items of a history that a prompt holds (the latest), at least 1.
+        search: the wording of a request in words, where the model has learned to answer one; see `query`.
 
     Raises:
         RecipeError: `max_history` is under 1, or the template renders no token for an empty history.
     """
 
     def __init__(
-        self, template: PromptTemplate, catalog: Catalog, item_tokenizer: ItemTokenizer, max_history: int = 50
+        self,
+        template: PromptTemplate,
+        catalog: Catalog,
+        item_tokenizer: ItemTokenizer,
+        max_history: int = 50,
+        search: PromptTemplate | None = None,
     ) -> None:
         if max_history < 1:
             raise RecipeError(f"task.max_history is {max_history}; give at least 1.")
         self.template, self.catalog, self.items, self.max_history = template, catalog, item_tokenizer, max_history
+        self.search = search
         self._encode_template = lru_cache(maxsize=10_000)(self._encode_template_uncached)
         self._item = lru_cache(maxsize=100_000)(self._item_uncached)
         if not self.prompt([]):
@@ -59,11 +69,36 @@ class NextItemTask:
     def over(self, index: ItemIndex, catalog: Catalog | None = None) -> NextItemTask:
         """The same prompts, and the same tokens, over another index; of another catalog where one is given."""
         items = ItemTokenizer(self.items.tokenizer, index)
-        return NextItemTask(self.template, self.catalog if catalog is None else catalog, items, self.max_history)
+        catalog = self.catalog if catalog is None else catalog
+        return NextItemTask(self.template, catalog, items, self.max_history, self.search)
+
+    def searched_by(self, wording: PromptTemplate | None) -> NextItemTask:
+        """The same, with another wording for requests in words; with None, without requests."""
+        return NextItemTask(self.template, self.catalog, self.items, self.max_history, wording)
 
     def prompt(self, history: Rows | Sequence[int]) -> list[int]:
         """The token ids after which the next item's code is expected; only the last `max_history` items are shown."""
         return self._encode(history[-self.max_history :])[0]
+
+    def query(self, text: str) -> list[int]:
+        """The token ids after which the code of the item is expected that a request in words asks for.
+
+        The wording is that of a single item, and the text stands wherever a column of it would.
+
+        Args:
+            text: encoded as plain text, so that it is never a control token or an item.
+
+        Raises:
+            RecipeError: there is no wording for requests, or it shows more of an item than its columns.
+        """
+        if self.search is None:
+            raise RecipeError(
+                "this model has not learned to find items by words. Train one with train.tasks: [{kind: "
+                "request_to_item}], see docs/language.md."
+            )
+        shown = dict.fromkeys([*self.catalog.table.column_names, REQUEST], without_fences(text))
+        segments = self.search.segments([shown])
+        return encode_segments(segments, self._encode_template, self.items.encode_text, self.items.encode)[0]
 
     def shared_prompt(self) -> list[int]:
         """The token ids that prompts begin with, whatever the history: the instruction."""

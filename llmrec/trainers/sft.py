@@ -23,6 +23,7 @@ from llmrec.registry import build
 from llmrec.tasks.alignment.base import AlignmentTask
 from llmrec.tasks.lists import ListData
 from llmrec.tasks.next_item import NextItemTask
+from llmrec.tasks.template import PromptTemplate
 from llmrec.trainers.base import RecommendingTrainer, TrainerSettings, last_checkpoint
 from llmrec.trainers.dropout import dropout
 from llmrec.trainers.item_rows import Init, add_item_rows, item_head_rows, train_item_rows_only
@@ -41,7 +42,7 @@ class SFT(TrainerSettings):
         label_smoothing: share of a target spread over its codebook; for `loss: level`.
         lists: lists that are learned beside the single items, one sample each; none when None.
         tasks: tasks in plain language that are learned beside them, each with its settings and a `weight`; see
-            `llmrec.tasks.alignment`.
+            `llmrec.tasks.alignment`. The first that finds items by words gives the wording of requests.
     """
 
     packing: bool = True
@@ -59,6 +60,10 @@ class SFT(TrainerSettings):
             RecipeError: one is unknown, or a setting of it.
         """
         return [build("task", settings, f"{self.where}.tasks") for settings in self.tasks]
+
+    def fingerprint(self) -> str:
+        """Changes when a wording of the tasks changes; see `Component.fingerprint`."""
+        return "".join(task.fingerprint() for task in self.beside())
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
@@ -108,6 +113,8 @@ class SFT(TrainerSettings):
         decoding = decoding or Decoding()
         if task.items.index.stand_ins is not None:
             task = task.over(task.items.index.all_trained())
+        if finding := [one for one in self.beside() if one.finds_by_words]:
+            task = task.searched_by(PromptTemplate(finding[0].wordings()[0]))
         add_item_rows(model, task.items, task.catalog, self.init, seed)
         if self.tuning == "full":
             train_item_rows_only(model, task.items)

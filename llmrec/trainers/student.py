@@ -36,7 +36,9 @@ class Student(Component):
     prune_vocabulary: bool = True
 
     def make(self, teacher: PreTrainedModel, task: NextItemTask, seed: int) -> tuple[PreTrainedModel, NextItemTask]:
-        """A model to train, and the teacher's task in its tokens; the teacher stays as it is.
+        """A model to train, and the teacher's task in its tokens, without requests in words: it learns next items only.
+
+        The teacher stays as it is.
 
         Raises:
             RecipeError: the model has fewer layers.
@@ -53,6 +55,7 @@ class Student(Component):
         if self.prune_vocabulary:
             task, rows = pruned_task(task)
             keep_rows(student, rows)
+        task = task.searched_by(None)
         return student.requires_grad_(True), task  # those of a teacher are frozen
 
     def _kept(self, depth: int) -> list[int]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from circle import QUICK, base_model, circle, make_task
 from worlds import TinyWorld
 
+from llmrec.errors import DataError
+from llmrec.evaluation.naming import Names
 from llmrec.recommenders.llm import LLMRecommender
-from llmrec.recommenders.reasons import reasons
+from llmrec.recommenders.reasons import reasons, sentence
 from llmrec.trainers.sft import SFT
 
 
@@ -28,35 +28,61 @@ def test_the_item_before_it_is_the_reason_for_the_next(walker: LLMRecommender) -
         history = [(start + step) % size for step in range(3)]
         (reason,) = reasons(walker, history, [(start + 3) % size], most=1)
         right += reason.because == ((start + 2) % size,)
-        assert all(gain > 0 for gain in reason.gains)
     assert right >= 0.6 * size
 
 
 def test_a_gain_is_what_the_score_loses_without_the_item(walker: LLMRecommender) -> None:
-    history, item = np.array([4, 9, 5], np.int32), np.array([6], np.int32)
-    (reason,) = reasons(walker, history, item)
-    for row, gain in zip(reason.because, reason.gains, strict=True):
-        without = history[history != row]
-        both = walker.score([history, without], np.array([[6], [6]], np.int32))[:, 0]
-        assert gain == pytest.approx(both[0] - both[1], abs=1e-4)
-    assert list(reason.gains) == sorted(reason.gains, reverse=True)
+    history, items = np.array([4, 9, 4, 5], np.int32), np.array([6, 1, 17], np.int32)
+    found = reasons(walker, history, items, most=4)
+    assert [reason.item for reason in found] == items.tolist()
+    for reason in found:
+        one = np.array([reason.item], np.int32)
+        lost = {
+            row: float(walker.score([history], one)[0, 0] - walker.score([history[history != row]], one)[0, 0])
+            for row in (4, 5, 9)
+        }
+        speaks_for_it = {row: gain for row, gain in lost.items() if gain > 0}
+        assert reason.because == tuple(sorted(speaks_for_it, key=lambda row: -speaks_for_it[row]))
+        assert reason.gains == pytest.approx([speaks_for_it[row] for row in reason.because], abs=1e-4)
+    few = reasons(walker, history, items, most=1)
+    assert [reason.because for reason in few] == [reason.because[:1] for reason in found]
+
+
+def test_no_older_item_comes_in_for_one_that_is_left_out(walker: LLMRecommender) -> None:
+    history = np.arange(20, dtype=np.int32)
+    shown = history[-walker.task.max_history :]
+    for longer, shorter in zip(reasons(walker, history, [0, 1]), reasons(walker, shown, [0, 1]), strict=True):
+        assert longer == shorter
+        assert set(longer.because) <= set(shown.tolist())
 
 
 def test_only_titles_of_the_history_and_the_list_are_named(walker: LLMRecommender) -> None:
-    rng = np.random.default_rng(0)
+    rng, names = np.random.default_rng(0), Names(walker.catalog)
     for _ in range(20):
         history = rng.integers(0, len(walker.catalog), rng.integers(0, 14)).astype(np.int32)
-        found = walker.recommend([history], 5).rows[0]
-        for reason in reasons(walker, history, found):
-            named = set(re.findall("“(.+?)”", reason.text))
-            allowed = {walker.catalog.title(int(row)) for row in (*history, *found) if row >= 0}
-            assert named <= allowed
-            assert walker.catalog.title(reason.item) in named
+        listed = walker.recommend([history], 5).rows[0]
+        for reason in reasons(walker, history, listed):
+            assert names.foreign(reason.text, [*history.tolist(), *listed.tolist()]) == []
+            assert names.foreign(reason.text, [reason.item, *reason.because]) == []
+            assert walker.catalog.title(reason.item) in reason.text
             assert len(set(reason.because)) == len(reason.because) <= 2
 
 
+def test_the_wording(walker: LLMRecommender) -> None:
+    catalog = walker.catalog
+    assert sentence(catalog, 4, [1, 2]) == "“Title 4”, because you took “Title 1” and “Title 2”."
+    assert sentence(catalog, 4, [1]) == "“Title 4”, because you took “Title 1”."
+    assert "the whole history" in sentence(catalog, 4, [])
+
+
 def test_without_a_history_nobody_is_told_what_they_took(walker: LLMRecommender) -> None:
-    (reason,) = reasons(walker, [], [3])
-    assert reason.because == ()
-    assert "because" not in reason.text
+    (reason,) = reasons(walker, [], [3, -1])
+    assert (reason.because, reason.gains) == ((), ())
+    assert reason.text == "“Title 3” is what this model recommends without a history."
     assert reasons(walker, [1], [-1]) == []
+
+
+def test_unknown_items_are_refused(walker: LLMRecommender) -> None:
+    for history, items in (([3], [99]), ([99], [3]), ([3], [-2])):
+        with pytest.raises(DataError, match="the catalog"):
+            reasons(walker, history, items)

@@ -21,6 +21,7 @@ from llmrec.registry import REGISTRY, build
 from llmrec.tasks.alignment.base import TEXT
 from llmrec.tasks.next_item import NextItemTask, Sample
 from llmrec.trainers.samples import IGNORED, training_dataset
+from llmrec.trainers.sft import SFT
 
 World = tuple[NextItemTask, Split]
 
@@ -75,6 +76,42 @@ def test_items_without_the_text_are_not_asked_about(world: World, kind: str, tex
     assert len(found) == 100
     whole = [world[0].items.tokenizer.decode(sample.input_ids) for sample in found]
     assert all(text in each for each in whole)
+
+
+def test_requests_are_words_of_an_item_in_their_order(world: World) -> None:
+    task, split = world
+    made = build("task", {"kind": "request_to_item", "weight": 3, "most_words": 2, "whole": 0.0})
+    said = {row: task.catalog.record(row) for row in range(len(task.catalog))}
+    asked, first, again = set(), list(made.samples(task, split.train, 100, 7)), made.samples(task, split.train, 100, 7)
+    assert first == list(again)
+    assert len(first) == 300
+    for sample in first:
+        prompt, answer = parts(world, sample)
+        (row,) = [row for row in range(len(task.catalog)) if answer == task.items.encode(row)]
+        request = re.fullmatch(r'A person asks for: (.+)\nItem: |Which item fits "(.+)"\?\nItem: ', prompt)
+        assert request is not None
+        words = (request[1] or request[2]).split()
+        texts = [said[row]["title"], said[row]["description"] or "", ", ".join(said[row]["category"])]
+        in_order = [text for text in texts if words in ([w] for w in text.split()) or words == text.split()]
+        assert in_order, (row, words)
+        asked.add((row, *words))
+    assert len(asked) > 3 * len(task.catalog)
+    assert {len(words) for _, *words in asked} == {1, 2}
+
+
+def test_a_share_of_the_requests_is_whole(world: World) -> None:
+    whole = samples(world, kind="request_to_item", weight=1, whole=1.0, columns=["description"], longest=8)
+    assert {re.split(': |"', parts(world, sample)[0].splitlines()[0])[1][:6] for sample in whole} == {"About "}
+
+
+def test_a_changed_wording_is_another_training(tmp_path: Any) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("Seek {% for item in history %}{{ item.title }}{% endfor %}: ")
+    sft = SFT(tasks=[{"kind": "item_to_title"}, {"kind": "title_to_item", "phrasings": [str(file)]}])
+    before = sft.fingerprint()
+    assert before == sft.fingerprint() != SFT().fingerprint() == ""
+    file.write_text("Find {% for item in history %}{{ item.title }}{% endfor %}: ")
+    assert sft.fingerprint() != before
 
 
 def test_histories_in_titles_end_before_what_is_asked_for(world: World) -> None:

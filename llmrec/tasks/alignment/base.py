@@ -8,6 +8,7 @@ an answer is an item's code, or a text with the end-of-text token behind it.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +34,12 @@ class Question(NamedTuple):
 
     Args:
         shown: item rows that the template may show. answer: an item row, or a text.
+        request: words that stand in the template in place of the item's own, see `NextItemTask.query`.
     """
 
     shown: Rows
     answer: int | str
+    request: str | None = None
 
 
 class AlignmentTask(Component):
@@ -51,12 +54,19 @@ class AlignmentTask(Component):
     name: ClassVar[str]
     """Of the folder of its shipped phrasings, and in the registry."""
 
+    finds_by_words: ClassVar[bool] = False
+    """Whether who has learned it finds an item by words; see `LLMRecommender.search`."""
+
     weight: float = Field(0.2, gt=0)
     phrasings: list[str] = []
 
     @abstractmethod
     def questions(self, task: NextItemTask, train: Interactions) -> list[Question]:
         """Everything that can be asked, from the catalog and train rows alone."""
+
+    def worded(self, question: Question, rng: np.random.Generator) -> Question:
+        """The question as it is asked this time."""
+        return question
 
     def samples(self, task: NextItemTask, train: Interactions, count: int, seed: int) -> Iterator[Sample]:
         """`weight` times `count` samples; each question comes before any comes again.
@@ -73,14 +83,20 @@ class AlignmentTask(Component):
                 f"train.tasks: {self.name} has nothing to ask: no item has the text that it needs.",
                 fix="Leave the task out, or name another column.",
             )
-        wordings = [
-            NextItemTask(PromptTemplate(text), task.catalog, task.items, task.max_history) for text in self.wordings()
-        ]
+        wordings = [PromptTemplate(text) for text in self.wordings()]
+        if any(question.request is not None for question in asked):
+            asking = [task.searched_by(wording) for wording in wordings]
+        else:
+            asking = [NextItemTask(wording, task.catalog, task.items, task.max_history) for wording in wordings]
         rng, wanted = np.random.default_rng(seed), round(self.weight * count)
         while wanted > 0:
             for number in rng.permutation(len(asked))[:wanted].tolist():
-                yield _sample(wordings[int(rng.integers(len(wordings)))], asked[number])
+                yield _sample(asking[int(rng.integers(len(asking)))], self.worded(asked[number], rng))
             wanted -= len(asked)
+
+    def fingerprint(self) -> str:
+        """Changes when a wording changes, shipped or not; see `Component.fingerprint`."""
+        return hashlib.sha256("\0".join(self.wordings()).encode()).hexdigest()
 
     def wordings(self) -> list[str]:
         """The templates' texts."""
@@ -93,17 +109,18 @@ class AlignmentTask(Component):
         ]
 
 
-def _sample(wording: NextItemTask, question: Question) -> Sample:
+def _sample(asking: NextItemTask, question: Question) -> Sample:
+    prompt = asking.prompt(question.shown) if question.request is None else asking.query(question.request)
     if isinstance(question.answer, int):
-        return wording.single(question.shown, question.answer)
-    prompt = wording.prompt(question.shown)
-    answer = [*wording.items.encode_text(question.answer), *_end(wording)]
+        answer = asking.items.encode(question.answer)
+        return Sample(prompt + answer, [-1] * len(prompt) + list(range(len(answer))))
+    answer = [*asking.items.encode_text(question.answer), *_end(asking)]
     return Sample(prompt + answer, [-1] * len(prompt) + [TEXT] * len(answer))
 
 
-def _end(wording: NextItemTask) -> list[int]:
+def _end(asking: NextItemTask) -> list[int]:
     """The end-of-text token, where the tokenizer has one."""
-    token = wording.items.tokenizer.eos_token_id
+    token = asking.items.tokenizer.eos_token_id
     return [] if token is None else [int(token)]
 
 

@@ -17,6 +17,7 @@ class DescriptionToItem(AlignmentTask):
     """
 
     name: ClassVar[str] = "description_to_item"
+    finds_by_words: ClassVar[bool] = True
 
     column: str = "description"
 

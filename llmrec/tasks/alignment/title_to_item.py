@@ -13,6 +13,7 @@ class TitleToItem(AlignmentTask):
     """The code of the item that is called so; of items with one title each is asked for."""
 
     name: ClassVar[str] = "title_to_item"
+    finds_by_words: ClassVar[bool] = True
 
     def questions(self, task: NextItemTask, train: Interactions) -> list[Question]:
         """One an item."""
