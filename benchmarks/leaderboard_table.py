@@ -8,7 +8,7 @@ from typing import Any
 
 from common import RESULTS
 
-from llmrec.evaluation.report_page import published
+from llmrec.evaluation.published import every
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "leaderboard.md"
 
@@ -56,14 +56,14 @@ def _section(data: str, lines: list[dict[str, Any]]) -> str:
         *rows,
         "",
     ]
-    if known := published().get(data):
-        lines_of_papers = [
-            f"{line['model']} {_plain(line['hr@10'])} / {_plain(line['ndcg@10']) if 'ndcg@10' in line else '-'}"
-            for line in known["lines"]
-        ]
+    if known := every().get(data):
+        figures = []
+        for line in known["lines"]:
+            values = [_plain(line[name]) if name in line else "-" for name in ("hr@10", "ndcg@10")]
+            figures.append(f"{line['model']} {' / '.join(values)}")
         text += [
-            f"Published by others on the same data ({known['protocol']}), HR@10 / NDCG@10:",
-            f"{'; '.join(lines_of_papers)}.",
+            f"Published by others on the same data, by another protocol ({known['protocol']}), HR@10 / NDCG@10:",
+            f"{'; '.join(figures)}. Sources: `llmrec/evaluation/published.yaml`.",
             "",
         ]
     return "\n".join(text)

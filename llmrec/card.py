@@ -100,7 +100,7 @@ def facts_of(folder: Path, name: str = "") -> dict[str, Any]:
         "items": pq.read_metadata(folder / artifact.CATALOG).num_rows,
         "base_model": _without_path(named["model"]["name"]) if "model" in named else None,
         "layers": named["model"].get("layers") if "model" in named else None,
-        "data": {"kind": named["data"]["kind"], "name": _data_name(named)} if recipe else None,
+        "data": {"kind": named["data"]["kind"], "name": data_name(named)} if recipe else None,
         "index": (_json(folder / artifact.ITEM_INDEX / "index.json") or {}).get("provenance"),
         "stages": _stages(named),
         "seed": named.get("seed"),
@@ -230,7 +230,8 @@ def _stages(recipe: dict[str, Any]) -> list[dict[str, str]]:
     return [*found, *aligned]
 
 
-def _data_name(recipe: dict[str, Any]) -> str:
+def data_name(recipe: dict[str, Any]) -> str:
+    """How the data of a recipe (its settings) are called: a name of theirs, or the folder's, without the path."""
     data = recipe["data"]
     place = next((str(data[key]) for key in ("name", "root", "path") if data.get(key)), recipe["name"])
     return _without_path(place)

@@ -7,7 +7,6 @@ llmrec evaluate runs/shop runs/markov alice/demo --report out
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +16,9 @@ from llmrec.cli_recommend import print_json, recipe_of
 from llmrec.errors import LlmrecError
 
 if TYPE_CHECKING:
-    from llmrec.data.split import Examples
     from llmrec.evaluation.run import Run
-    from llmrec.pipeline.plan import Plan
-
-logger = logging.getLogger("llmrec")
 
 PAGE, TABLE, RUNS = "report.html", "leaderboard.md", "runs"
-ALONE = 20
-"""Users who are asked one by one, for the time that a single request takes."""
 
 
 def add_arguments(evaluate: argparse.ArgumentParser) -> None:
@@ -45,19 +38,35 @@ def evaluate(chosen: argparse.Namespace) -> None:
     Raises:
         LlmrecError: no model is named, or the models cannot be compared.
     """
-    from llmrec.evaluation.report import print_comparison
-    from llmrec.evaluation.run import check_comparable
+    from dataclasses import replace
 
+    from llmrec.evaluation.report import print_comparison
+    from llmrec.evaluation.run import HEAD, Run, check_comparable
+    from llmrec.hub import local_folder
+    from llmrec.pipeline.run import plan
+    from llmrec.pipeline.side_by_side import Candidate, answered, check_same_questions
+    from llmrec.recipe import load_recipe
+
+    if chosen.price_per_hour is not None and not chosen.price_per_hour > 0:
+        raise LlmrecError(f"--price-per-hour is {chosen.price_per_hour:g}. Give a price above 0, or leave it out.")
     models, overrides = split_words(chosen.overrides)
+    given: list[Run | Candidate] = []
+    for name, model in zip(names_of(models), models, strict=True):
+        if (Path(model) / HEAD).is_file():
+            given.append(replace(Run.load(model), name=name))
+            continue
+        folder = local_folder(Path(model), chosen.revision)
+        given.append(Candidate.of(name, folder, plan(load_recipe(recipe_of(folder), overrides))))
+    check_same_questions(
+        [one for one in given if isinstance(one, Candidate)], [one for one in given if isinstance(one, Run)]
+    )
     kept = None if chosen.report is None else chosen.report / RUNS
-    names = names_of(models)
-    runs = [_run(name, model, overrides, chosen.revision, kept) for name, model in zip(names, models, strict=True)]
-    if chosen.report is not None:
-        check_comparable(runs)
+    runs = [one if isinstance(one, Run) else answered(one, kept) for one in given]
+    check_comparable(runs)
     print_comparison({run.name: run.evaluation for run in runs})
     found: dict[str, Any] = {run.name: run.evaluation.to_dict() for run in runs}
     if chosen.report is not None:
-        page = write_report(runs, chosen.report, _data_of(models), chosen.price_per_hour, chosen.currency)
+        page = write_report(runs, chosen.report, chosen.price_per_hour, chosen.currency)
         print(f"\nreport: {page}")
         found = {"models": found, "report": str(page)}
     elif len(runs) == 1:
@@ -98,121 +107,16 @@ def names_of(models: list[str]) -> list[str]:
     return found
 
 
-def write_report(runs: list[Run], folder: Path, data: str, price_per_hour: float | None, currency: str) -> Path:
+def write_report(runs: list[Run], folder: Path, price_per_hour: float | None, currency: str) -> Path:
     """The page and the table; gives the page's path.
 
     Raises:
         DataError: the runs cannot be compared.
     """
-    from llmrec.evaluation.report_page import markdown_table, render_report
+    from llmrec.evaluation.leaderboard import markdown_table
+    from llmrec.evaluation.report_page import render_report
 
-    page = render_report(runs, data, price_per_hour, currency)
+    page = render_report(runs, price_per_hour, currency)
     artifact.write_text(folder / TABLE, markdown_table(runs))
     artifact.write_text(folder / PAGE, page)
     return folder / PAGE
-
-
-def _run(name: str, model: str, overrides: list[str], revision: str | None, kept: Path | None) -> Run:
-    """A saved run as it is; the answers of a model from `kept` where nothing has changed, otherwise now."""
-    from dataclasses import replace
-
-    from llmrec.evaluation.run import HEAD, Run, digest
-    from llmrec.hub import local_folder
-    from llmrec.pipeline.run import load_split, plan
-    from llmrec.recipe import load_recipe
-
-    if (Path(model) / HEAD).is_file():
-        return replace(Run.load(model), name=name)
-    folder = local_folder(Path(model), revision)
-    planned = plan(load_recipe(recipe_of(folder), overrides))
-    split, settings = load_split(planned), planned.recipe.evaluation
-    questions = split.test.sample(settings.users, planned.recipe.seed)
-    same = {
-        "model": artifact.digest(folder),
-        "protocol": split.protocol,
-        "asked": {"ks": list(settings.ks), "exclude_seen": settings.exclude_seen, "decoding": _decoding(planned)},
-    }
-    place = None if kept is None else kept / re.sub(r"[^\w.-]+", "_", name)
-    if place is not None and (place / HEAD).is_file():
-        known = Run.load(place)
-        if known.facts.get("same") == same and known.questions == digest(questions, known.catalog):
-            logger.info("%s: the answers of before", name)
-            return replace(known, name=name)
-    measured = _measured(name, folder, planned, split, questions, same, thorough=kept is not None)
-    if place is not None:
-        measured.save(place)
-    return measured
-
-
-def _measured(
-    name: str, folder: Path, planned: Plan, split: Any, questions: Examples, same: dict[str, Any], thorough: bool
-) -> Run:
-    """Ask the questions; thorough: also for times of single users and log-likelihoods."""
-    from dataclasses import replace
-
-    from llmrec.data import store
-    from llmrec.evaluation.calibration import LOG_PROBABILITIES, log_likelihood
-    from llmrec.evaluation.describe import describe
-    from llmrec.evaluation.run import folder_facts, measure
-    from llmrec.pipeline.stages import item_facts
-
-    recommender, settings = _load(folder, planned), planned.recipe.evaluation
-    found = measure(name, recommender, questions, settings.ks, settings.exclude_seen, split=split.protocol)
-    facts = item_facts(planned.recipe, split, store.load(planned.cache.get(planned.data))[0])
-    described = describe(found.evaluation, questions, facts, samples=settings.samples, seed=planned.recipe.seed)
-    known = {**folder_facts(folder), "same": same}
-    if thorough:
-        known["milliseconds_alone"] = _alone(recommender, questions, settings)
-    if thorough and known["kind"] in LOG_PROBABILITIES:
-        known["log_likelihood"] = float(log_likelihood(recommender, questions).mean())
-    return replace(found, evaluation=described, facts=known)
-
-
-def _alone(recommender: Any, questions: Examples, settings: Any) -> float:
-    """Median milliseconds of one user's list, asked alone."""
-    import statistics
-    import time
-
-    took = []
-    for number in range(min(ALONE, len(questions)) + 1):
-        history = [questions.histories[number % len(questions)]]
-        began = time.perf_counter()
-        recommender.recommend(history, max(settings.ks), settings.exclude_seen)
-        took.append(1000 * (time.perf_counter() - began))
-    return statistics.median(took[1:])  # the first warms up
-
-
-def _load(folder: Path, planned: Plan) -> Any:
-    """The model, decoding and computing as its recipe says."""
-    import torch
-
-    from llmrec.recipe import DistillRecipe, Recipe
-    from llmrec.recommenders.base import Recommender
-    from llmrec.recommenders.item_head import ItemHeadRecommender
-    from llmrec.recommenders.llm import Decoding, LLMRecommender
-
-    recommender = Recommender.from_pretrained(folder)
-    if (
-        isinstance(planned.recipe, Recipe | DistillRecipe)
-        and isinstance(recommender, LLMRecommender | ItemHeadRecommender)
-        and recommender.model is not None
-    ):
-        if isinstance(recommender, LLMRecommender):
-            recommender.decoding = Decoding.parse(planned.recipe.decoding, "decoding")
-        recommender.model.to(getattr(torch, planned.recipe.evaluation.precision))
-    return recommender
-
-
-def _decoding(planned: Plan) -> dict[str, Any]:
-    return dict(getattr(planned.recipe, "decoding", {}))
-
-
-def _data_of(models: list[str]) -> str:
-    """The name of the data folder that the first model's recipe says, for the lines of papers."""
-    from llmrec.recipe import load_recipe
-
-    for model in models:
-        if (Path(model) / artifact.RECIPE).is_file():
-            root = load_recipe(Path(model) / artifact.RECIPE).data.get("root")
-            return Path(root).name if root else str(load_recipe(Path(model) / artifact.RECIPE).data.get("kind", ""))
-    return ""

@@ -10,6 +10,7 @@ import pytest
 from llmrec.cli import main
 from llmrec.cli_evaluate import names_of, split_words
 from llmrec.errors import LlmrecError
+from llmrec.evaluation.run import Run
 from llmrec.recommenders.popularity import Popularity
 
 RECIPE = """
@@ -78,11 +79,52 @@ def test_answers_are_kept_until_something_changes(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("there")
-def test_models_with_other_questions_are_refused_for_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", [True, False])
+def test_models_with_other_questions_are_refused_before_any_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, page: bool
+) -> None:
     assert main(["evaluate", "runs/markov", "evaluation.users=9", "--report", str(tmp_path / "few")]) == 0
     run = str(tmp_path / "few" / "runs" / "markov")
-    assert main(["evaluate", "runs/popularity", run, "--report", str(tmp_path / "out")]) == 1
-    assert "answer different questions" in capsys.readouterr().err
+    monkeypatch.setattr(Popularity, "recommend", lambda *_, **__: pytest.fail("it was asked"))
+    report = ["--report", str(tmp_path / "out")] if page else []
+    assert main(["evaluate", "runs/popularity", run, *report]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "'popularity' and 'markov' would answer different questions: 40 questions of synthetic" in told
+    assert "evaluation.users=500 seed=0 behind them" in told
+
+
+@pytest.mark.usefixtures("there")
+def test_models_that_are_measured_differently_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (other := tmp_path / "markov").mkdir()
+    for file in Path("runs/markov").iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    recipe = (other / "recipe.yaml").read_text()
+    (other / "recipe.yaml").write_text(recipe.replace("exclude_seen: true", "exclude_seen: false"))
+    words = ["evaluate", "runs/popularity", str(other)]
+    assert main(words) == 1
+    assert "popularity excludes seen items, markov allows seen items" in capsys.readouterr().err
+    assert main([*words, "evaluation.exclude_seen=true"]) == 0
+
+
+@pytest.mark.usefixtures("there")
+def test_a_run_says_what_is_needed_to_read_it_later(tmp_path: Path) -> None:
+    assert main(["evaluate", "runs/popularity", "runs/markov", "--report", str(tmp_path / "out")]) == 0
+    popularity, markov = (Run.load(tmp_path / "out" / "runs" / name) for name in ("popularity", "markov"))
+    assert popularity.facts["data"] == markov.facts["data"] == "synthetic"
+    assert popularity.facts["machine"]
+    assert popularity.facts["milliseconds_alone"] > 0
+    stated = popularity.evaluation.calibration
+    assert stated["log_likelihood_interval"][0] < stated["log_likelihood"] < stated["log_likelihood_interval"][1] < 0
+    assert markov.evaluation.calibration == {}  # counts are no probabilities
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert popularity.facts["machine"] in page
+    assert f"{stated['log_likelihood']:.3f}" in page
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "nan"])
+def test_a_price_is_above_nothing(capsys: pytest.CaptureFixture[str], price: str) -> None:
+    assert main(["evaluate", "runs/popularity", f"--price-per-hour={price}"]) == 1
+    assert "--price-per-hour is" in capsys.readouterr().err
 
 
 def test_words_are_models_or_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,10 @@ class Evaluation:
         exact: lists that the recommender proved to be its true best (`ScoredItems.exact`); the others may miss an item
             that its search gave up too early.
         seconds: time spent in `recommend`.
-        intervals: `name@k` -> `[low, high]`; empty until `llmrec.evaluation.describe` fills it, as are the next two.
+        intervals: `name@k` -> `[low, high]`; empty until `llmrec.evaluation.describe` fills it, as are the next three.
         slices: name of a slicing -> its slices, see `llmrec.evaluation.slices`.
         popularity: how popular and how varied the lists are, see `llmrec.evaluation.beyond_accuracy`.
+        calibration: whether stated probabilities hold, see `llmrec.evaluation.calibration`; empty if none are stated.
         per_example: `name@k` -> `float64[E]`, in the order of the examples; for intervals and paired tests.
         ranks: `int32[E]`, the rank of the first target among the largest k, from 1; 0 if it is not there.
         rows: `int32[E, k]`, what was recommended, for the largest k. scores: `float32[E, k]`, of the same items.
@@ -64,6 +65,7 @@ class Evaluation:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     slices: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     popularity: dict[str, float] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     per_example: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
     ranks: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32), repr=False, compare=False)
     rows: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32), repr=False, compare=False)

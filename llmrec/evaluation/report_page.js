@@ -1,7 +1,7 @@
 "use strict";
 // Users one by one. Every text goes in by textContent, so nothing of a title is read as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
-const which = document.getElementById("which"), place = document.getElementById("place");
+const which = document.getElementById("which"), place = document.getElementById("place"), find = document.getElementById("find");
 let shown = [], at = 0;
 
 function element(kind, style, text) {
@@ -37,7 +37,7 @@ function draw() {
   }
   const user = shown[at];
   place.textContent = `${at + 1} of ${shown.length}: user ${user.user}`;
-  const history = card("History, oldest first", "", list(user.history, [], user.earlier + 1));
+  const history = card("History, oldest first", "history", list(user.history, [], user.earlier + 1));
   history.append(element("p", "", `Taken next: ${user.targets.map((row) => data.items[row]).join(", ")}`));
   target.append(history);
   data.names.forEach((name, number) => {
@@ -46,9 +46,16 @@ function draw() {
   });
 }
 
+function holds(user, words) {
+  if (!words || String(user.user) === words) return true;
+  const rows = [user.history, user.targets, ...user.lists].flat();
+  return rows.some((row) => data.items[row].toLowerCase().includes(words));
+}
+
 function choose() {
-  const value = which.value;
+  const value = which.value, words = find.value.trim().toLowerCase();
   shown = data.users.filter((user) => {
+    if (!holds(user, words)) return false;
     if (value === "all") return true;
     if (value === "differ") return differs(user);
     return user.ranks[Number(value)] > 0 && (data.names.length === 1 || differs(user));
@@ -64,6 +71,7 @@ function step(by) {
 }
 
 which.addEventListener("change", choose);
+find.addEventListener("input", choose);
 document.getElementById("back").addEventListener("click", () => step(-1));
 document.getElementById("next").addEventListener("click", () => step(1));
 choose();

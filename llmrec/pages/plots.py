@@ -8,11 +8,15 @@ from html import escape
 from typing import NamedTuple
 
 from llmrec.pages.charts import round_numbers
+from llmrec.pages.render import amount
 
 COLOURS = 8
 """Models beyond these begin with the first colour again."""
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 560, 52, 18, 14, 40
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 560, 60, 18, 14, 46
+
+LETTER = 8.4
+"""Room of a letter on a small screen, where the style sheet makes texts larger, so that they stay apart there too."""
 
 
 class Points(NamedTuple):
@@ -40,7 +44,7 @@ def intervals_plot(points: Sequence[Points], title: str) -> str:
         return _nothing()
     marks = round_numbers(min(known), max(known))
     names, row = max(len(one.name) for one in points), 26
-    left, height = min(16 + names * 6.6, 220), TOP + row * len(points) + 34
+    left, height = min(20 + names * LETTER, 220), TOP + row * len(points) + 34
     across = _scale(marks[0], marks[-1], left, WIDTH - RIGHT)
     parts = [_svg(height, title)]
     for mark in marks:
@@ -65,7 +69,7 @@ def groups_plot(names: Sequence[str], points: Sequence[Points], title: str, x_na
     for mark in marks:
         parts.append(_line("grid", LEFT, WIDTH - RIGHT, down(mark), down(mark)))
         parts.append(_text("tick", LEFT - 8, down(mark) + 4, f"{mark:.4g}", "end"))
-    every = math.ceil(max(len(name) for name in names) * 6.5 / room)
+    every = math.ceil((max(len(name) for name in names) + 1) * LETTER / room)
     for place, name in enumerate(names):
         if place % every == 0:
             shown = _cut(name, max(room * every, 90))
@@ -103,7 +107,11 @@ def scatter_plot(points: Sequence[tuple[str, float, float]], title: str, x_name:
         parts.append(_text("tick", LEFT - 8, down(mark) + 4, f"{mark:.4g}", "end"))
     for power in range(first, last + 1):
         parts.append(_line("grid", across(power), across(power), TOP, height - BOTTOM))
-        parts.append(_text("tick", across(power), height - BOTTOM + 17, f"{10.0**power:,.6g}"))
+        parts.append(
+            _text(
+                "tick", across(power), height - BOTTOM + 17, amount(10.0**power) if power > 3 else f"{10.0**power:,.6g}"
+            )
+        )
     parts.append(_text("tick", (LEFT + WIDTH - RIGHT) / 2, height - 6, x_name))
     for number, ((name, _, y), exponent) in enumerate(zip(points, powers, strict=True)):
         at, end = across(exponent), across(exponent) > WIDTH * 0.6
@@ -143,9 +151,10 @@ def calibration_plot(curves: Sequence[tuple[str, Sequence[float], Sequence[float
     return "".join([*parts, "</svg>"])
 
 
-def legend(names: Sequence[str]) -> str:
-    """Which colour is which model."""
-    items = "".join(f'<li class="{colour(number)}">{escape(name)}</li>' for number, name in enumerate(names))
+def legend(names: Sequence[str | None]) -> str:
+    """Which colour is which model; None where one is not drawn."""
+    shown = [(number, name) for number, name in enumerate(names) if name is not None]
+    items = "".join(f'<li class="{colour(number)}">{escape(name)}</li>' for number, name in shown)
     return f'<ul class="legend">{items}</ul>'
 
 
@@ -192,7 +201,7 @@ def _dot(number: int, x: float, y: float, text: str, radius: float) -> str:
 
 def _cut(text: str, room: float) -> str:
     """The text, shortened to about so much room."""
-    letters = max(int(room / 6.6), 4)
+    letters = max(int(room / LETTER), 4)
     return text if len(text) <= letters else f"{text[: letters - 1]}\u2026"
 
 

@@ -25,7 +25,7 @@ def render(template: Path, **values: Any) -> str:
     base = template.with_name(template.name.removesuffix(".html.jinja"))
     script = base.with_suffix(".js").read_text()
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True)
-    environment.filters |= {"share": share, "number": number}
+    environment.filters |= {"share": share, "number": number, "significant": significant, "amount": amount}
     page = environment.from_string(template.read_text()).render(
         style=Markup(Path(__file__).with_name("page.css").read_text() + base.with_suffix(".css").read_text()),
         script=Markup(script),
@@ -59,3 +59,16 @@ def share(value: float | None) -> str:
 def number(value: float | None, places: int = 0) -> str:
     """A number with commas, a dash where nothing was measured."""
     return "\u2013" if value is None else f"{value:,.{places}f}"
+
+
+def significant(value: float | None) -> str:
+    """A number in about three digits, whatever its size, a dash where nothing was measured."""
+    return "\u2013" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def amount(value: float | None) -> str:
+    """A large number in short: `2.4 k`, `70.9 M`; a dash where nothing was measured."""
+    if value is None:
+        return "\u2013"
+    size, unit = next((pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1.0, ""))
+    return f"{value / size:,.1f}".removesuffix(".0") + f" {unit}" if unit else f"{value:,.0f}"

@@ -160,7 +160,11 @@ def measure(
     from llmrec.evaluation.protocol import evaluate
 
     result = evaluate(recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol)
-    return describe(result, questions, facts, samples=recipe.evaluation.samples, seed=seed).to_dict()
+    stated = recommender.log_probabilities
+    described = describe(
+        result, questions, facts, samples=recipe.evaluation.samples, seed=seed, log_probabilities=stated
+    )
+    return described.to_dict()
 
 
 def _best(stages: dict[str, dict[str, Any]]) -> str:

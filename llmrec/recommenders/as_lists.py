@@ -38,6 +38,11 @@ class AsLists(Recommender):
         """The items that can be recommended."""
         return self.recommender.catalog
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Never: a score is of the whole list."""
+        return False
+
     def recommend(
         self,
         histories: Ragged | Sequence[Rows],

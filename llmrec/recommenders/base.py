@@ -30,6 +30,11 @@ class Recommender(Protocol):
     def catalog(self) -> Catalog:
         """The items that can be recommended."""
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Whether the score of an item is `log p(item | history)` in nats, which can be checked and compared."""
+        return False
+
     @abstractmethod
     def recommend(
         self,

@@ -90,6 +90,11 @@ class ItemHeadRecommender:
         """The items that can be recommended."""
         return self.task.catalog
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Always."""
+        return True
+
     def recommend(
         self,
         histories: Ragged | Sequence[Rows],

@@ -95,6 +95,11 @@ class LLMRecommender:
         """The items that can be recommended."""
         return self.task.catalog
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Unless a length penalty divides them."""
+        return self.decoding.length_penalty == 0
+
     def recommend(
         self,
         histories: Ragged | Sequence[Rows],

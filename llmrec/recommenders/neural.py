@@ -145,6 +145,11 @@ class NeuralRecommender(ScoringRecommender):
         weights = self._trained(train, questions, popularity)
         return {PREFIX + name: value.cpu().numpy() for name, value in weights.items()} | {"popularity": popularity}
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Where the network was trained to state them, with `softmax` over the catalog."""
+        return self.loss == "softmax"
+
     def score(self, histories: Ragged) -> NDArray[np.float32]:
         """`float32[B, N]`: log-probabilities; those of train popularity for an empty history."""
         popularity = self._arrays["popularity"]

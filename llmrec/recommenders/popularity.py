@@ -33,6 +33,11 @@ class Popularity(ScoringRecommender):
 
     kind: ClassVar[str] = "popularity"
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Always."""
+        return True
+
     def learn(self, train: Interactions) -> dict[str, NDArray[Any]]:
         """One log-probability an item: `log_probability float32[N]`."""
         times = train.table["time"].to_numpy()

@@ -57,6 +57,11 @@ class ScoringRecommender(Component):
         """
 
     @property
+    def log_probabilities(self) -> bool:
+        """See `Recommender.log_probabilities`; a technique whose scores are some says so."""
+        return False
+
+    @property
     def catalog(self) -> Catalog:
         """The items that can be recommended.
 

@@ -74,6 +74,13 @@ class RecommenderContract:
     def recommender(cls, world: ToyWorld) -> Recommender:
         return cls.make(world)
 
+    def test_stated_probabilities_are_some(self, recommender: Recommender, world: ToyWorld) -> None:
+        answer = recommender.recommend(world.split.test.histories, k=ITEMS, exclude_seen=False)
+        assert isinstance(recommender.log_probabilities, bool)
+        if recommender.log_probabilities:
+            assert (np.exp(answer.scores).sum(axis=1) <= 1 + 1e-4).all()
+            assert (answer.scores <= 0).all()
+
     def test_lists_hold_real_distinct_items(self, recommender: Recommender, world: ToyWorld) -> None:
         answer = recommender.recommend(world.split.test.histories, k=10)
         assert answer.rows.shape == answer.scores.shape == (USERS, 10)

@@ -11,7 +11,7 @@ from worlds import TinyWorld
 
 from llmrec.data.split import Examples
 from llmrec.evaluation import calibration
-from llmrec.evaluation.calibration import log_likelihood, reliability
+from llmrec.evaluation.calibration import log_likelihood, reliability, stated_likelihood
 from llmrec.recommenders.llm import Decoding, LLMRecommender
 from llmrec.recommenders.popularity import Popularity
 from llmrec.recommenders.sasrec import SASRec
@@ -69,6 +69,28 @@ def test_a_distribution_over_the_catalog_sums_to_one(tiny_world: TinyWorld) -> N
     )
     every = asked_for_every_item(len(recommender.catalog))
     assert np.exp(log_likelihood(recommender, every)).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_target_without_any_probability_leaves_no_mean() -> None:
+    examples = Examples(np.array([0]), Ragged.from_lists([[1]]), Ragged.from_lists([[0]]))
+    dataset = SyntheticSource(users=40, items=24).load()
+    model = Popularity().fit(dataset.interactions, dataset.catalog)
+    found = stated_likelihood(model, examples, samples=20)
+    assert found["log_likelihood_interval"] == [found["log_likelihood"]] * 2  # one user, who is always drawn
+    model._arrays["log_probability"][0] = -np.inf
+    assert stated_likelihood(model, examples, samples=20) == {}
+
+
+def test_only_a_network_that_learnt_probabilities_states_some() -> None:
+    assert SASRec(loss="softmax").log_probabilities
+    assert not SASRec(loss="bce").log_probabilities
+    assert not SASRec(loss="sampled_softmax").log_probabilities
+
+
+def test_a_length_penalty_makes_other_numbers_of_them(tiny_world: TinyWorld) -> None:
+    task = make_task(tiny_world.catalog, tiny_world.items)
+    assert LLMRecommender(tiny_world.model, task).log_probabilities
+    assert not LLMRecommender(tiny_world.model, task, Decoding(length_penalty=0.5)).log_probabilities
 
 
 def test_so_does_that_of_sasrec() -> None:

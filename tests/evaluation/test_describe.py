@@ -37,6 +37,18 @@ def test_docstring_examples_run() -> None:
     assert doctest.testmod(beyond_accuracy).failed == 0
 
 
+def test_calibration_is_measured_where_probabilities_are_stated(world: World) -> None:
+    catalog, split = world
+    result = evaluate(Popularity().fit(split.train, catalog), split.test, (5,), progress=False)
+    facts = ItemFacts.of(split.train, catalog)
+    assert describe(result, split.test, facts, samples=20).calibration == {}
+    stated = describe(result, split.test, facts, samples=20, log_probabilities=True).calibration
+    assert sum(stated["counts"]) == 5 * 150
+    gap = [abs(said - taken) for said, taken in zip(stated["stated"], stated["taken"], strict=True)]
+    assert stated["error"] == pytest.approx(np.average(gap, weights=stated["counts"]), abs=1e-5)
+    assert json.loads(json.dumps(stated)) == stated
+
+
 def test_every_mean_has_its_interval(world: World) -> None:
     result = described(world, Markov())
     assert list(result.intervals) == list(result.metrics)

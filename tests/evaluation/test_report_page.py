@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from indexes.test_inspect_page import HOSTILE, Page
@@ -18,9 +17,12 @@ from serving.browser import chromium
 from llmrec.data.catalog import Catalog
 from llmrec.data.split import leave_one_out
 from llmrec.errors import DataError
+from llmrec.evaluation import report_page
 from llmrec.evaluation.beyond_accuracy import ItemFacts
 from llmrec.evaluation.describe import describe
-from llmrec.evaluation.report_page import leaderboard, markdown_table, published, render_report
+from llmrec.evaluation.leaderboard import leaderboard, markdown_table
+from llmrec.evaluation.published import every, published
+from llmrec.evaluation.report_page import render_report
 from llmrec.evaluation.run import Run, measure
 from llmrec.evaluation.significance import paired
 from llmrec.pages.plots import Points, calibration_plot, groups_plot, intervals_plot, scatter_plot
@@ -40,7 +42,9 @@ def runs() -> list[Run]:
         fitted = recommender.fit(split.train, dataset.catalog)
         known = {"kind": recommender.kind, "parameters": 30, "bytes": 120, "milliseconds_alone": 0.5}
         run = measure(name, fitted, split.test, (5, 10), facts=known, split=split.protocol, progress=False)
-        found.append(replace(run, evaluation=describe(run.evaluation, split.test, facts, samples=100)))
+        stated = fitted.log_probabilities
+        evaluation = describe(run.evaluation, split.test, facts, samples=100, log_probabilities=stated)
+        found.append(replace(run, evaluation=evaluation))
     return found
 
 
@@ -92,14 +96,28 @@ def test_a_model_that_states_probabilities_is_checked(runs: list[Run]) -> None:
     assert "Do stated probabilities hold?" not in render_report([runs[1]])  # counts are no probabilities
 
 
-def test_lines_of_papers_are_marked_as_another_protocol(runs: list[Run]) -> None:
-    page = render_report(runs, data="amazon14_beauty")
+def test_lines_of_papers_are_marked_as_another_protocol(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    named = [replace(run, facts={**run.facts, "data": "amazon14_beauty"}) for run in runs]
+    assert "TIGER" not in render_report(named)  # 30 items are not that data set, whatever its name
+    lines = published("amazon14_beauty", 12_101)
+    monkeypatch.setattr(report_page, "published", lambda data, items: lines if (data, items) == known else {})
+    known = ("amazon14_beauty", 30)
+    page = render_report(named)
     assert "another protocol" in page
-    assert "TIGER" in page
-    assert "TIGER" not in render_report(runs, data="my_shop")
-    for known in published().values():
+    assert all(str(line["hr@10"]) in page for line in lines["lines"])
+    assert "TIGER" not in render_report(runs)
+
+
+def test_every_published_line_says_its_source_and_protocol() -> None:
+    assert {"amazon14_beauty", "amazon18_industrial_minionerec"} <= set(every())
+    for data, known in every().items():
         assert known["protocol"]
-        assert all(0 < value < 1 for line in known["lines"] for name, value in line.items() if name != "model")
+        assert published(data, known["items"]) is known
+        assert published(data, known["items"] + 1) == {}
+        for line in known["lines"]:
+            assert line["source"]
+            assert all(0 < line[name] < 1 for name in set(line) - {"model", "source"})
+    assert published("my_shop", 30) == {}
 
 
 def test_the_table_for_a_card(runs: list[Run]) -> None:
@@ -116,9 +134,10 @@ def test_nothing_from_outside_becomes_markup(runs: list[Run]) -> None:
     catalog = Catalog(pa.table({"item_id": [f"i{row}" for row in range(30)], "title": titles}))
     slices = {"category": [{**row, "slice": HOSTILE} for row in runs[0].evaluation.slices["category"]]}
     evaluation = replace(runs[0].evaluation, slices={**runs[0].evaluation.slices, **slices}, protocol=HOSTILE)
-    hostile = replace(runs[0], name=HOSTILE, catalog=catalog, evaluation=evaluation)
-    page = Page(render_report([hostile], data=HOSTILE, currency=HOSTILE, price_per_hour=1))
-    plain = Page(render_report([runs[0]], data="x", price_per_hour=1))
+    said = {**runs[0].facts, "data": HOSTILE, "machine": HOSTILE}
+    hostile = replace(runs[0], name=HOSTILE, catalog=catalog, evaluation=evaluation, facts=said)
+    page = Page(render_report([hostile], currency=HOSTILE, price_per_hour=1))
+    plain = Page(render_report([runs[0]], price_per_hour=1))
     kinds = {tag for tag, _ in page.elements}
     assert kinds <= {tag for tag, _ in plain.elements} | {"ol", "li"}
     assert page.count("script") == 2
@@ -179,6 +198,13 @@ def test_the_page_fits_the_screen_and_users_can_be_walked_through(
     headings = page.locator("#user h3").all_inner_texts()
     assert headings[0].startswith("History")
     assert sum("missed" in heading for heading in headings) == 1
+    page.select_option("#which", "all")
+    page.fill("#find", "no such title")
+    assert "No such user" in page.locator("#place").inner_text()
+    asked = int(runs[0].examples.users[7])
+    page.fill("#find", str(asked))
+    assert page.locator("#place").inner_text() == f"1 of 1: user {asked}"
+    page.fill("#find", "")
     page.select_option("#which", "0")
     assert "chain: place" in page.locator("#user h3").all_inner_texts()[1]
     assert page.locator("#user li.hit").count() == 1
@@ -187,6 +213,35 @@ def test_the_page_fits_the_screen_and_users_can_be_walked_through(
 
 
 def test_what_is_drawn_does_not_depend_on_numbers_that_are_not_there(runs: list[Run]) -> None:
-    bare = replace(runs[0], facts={}, evaluation=replace(runs[0].evaluation, intervals={}, slices={}, popularity={}))
+    nothing: dict[str, Any] = {"intervals": {}, "slices": {}, "popularity": {}, "calibration": {}}
+    bare = replace(runs[0], facts={}, evaluation=replace(runs[0].evaluation, **nothing))
     page = Page(render_report([bare, replace(runs[1], facts={})]))
-    assert np.isclose(page.count("circle"), 4)  # two plots of two models
+    assert page.count("circle") == 4  # of the leaderboard and of time, two models each
+
+
+def test_slices_that_differ_are_not_drawn_as_one(runs: list[Run]) -> None:
+    other = [{**row, "slice": f"other {row['slice']}"} for row in runs[1].evaluation.slices["category"]]
+    slices = {**runs[1].evaluation.slices, "category": other}
+    cut = replace(runs[1], evaluation=replace(runs[1].evaluation, slices=slices))
+    assert "Of which kind was the answer?" in render_report(runs)
+    assert "Of which kind was the answer?" not in render_report([runs[0], cut])
+
+
+def test_the_best_of_each_slice_stands_out(runs: list[Run]) -> None:
+    slicing = next(found for found in report_page._slices(runs, "ndcg@10") if "popular" in found["question"])
+    for number, row in enumerate(slicing["rows"]):
+        values = [run.evaluation.slices["target_popularity"][number]["metrics"]["ndcg@10"] for run in runs]
+        assert row["values"] == values
+        assert row["best"] == [place for place, value in enumerate(values) if value == max(values) > 0]
+
+
+def test_runs_without_a_common_metric_are_refused(runs: list[Run]) -> None:
+    metrics = {"hr@1": 0.5}
+    other = replace(runs[1], evaluation=replace(runs[1].evaluation, metrics=metrics))
+    with pytest.raises(DataError, match=r"no metric in common: popular has hr@5.*chain has hr@1.*evaluation.ks"):
+        render_report([runs[0], other])
+
+
+def test_a_name_is_no_markup_in_the_table(runs: list[Run]) -> None:
+    table = markdown_table([replace(runs[0], name="a|b <b>")])
+    assert table.splitlines()[2].startswith("| a\\|b \\<b\\> |")
