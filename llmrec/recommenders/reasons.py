@@ -55,18 +55,17 @@ def reasons(
     Raises:
         DataError: an item row is not in the catalog.
     """
-    items = np.asarray(items, np.int32)
-    items = items[items != -1]
-    shown = np.asarray(history, np.int32)[
-        -recommender.task.max_history :
-    ]  # older ones must not come in for those left out
+    wanted: Rows = np.asarray(items, np.int32)
+    wanted = wanted[wanted != -1]
+    shown: Rows = np.asarray(history, np.int32)
+    shown = shown[-recommender.task.max_history :]  # older ones must not come in for those left out
     taken = np.unique(shown[-LATEST:])
-    if not len(items):
+    if not len(wanted):
         return []
-    scores = recommender.score([shown, *(shown[shown != row] for row in taken)], items)  # (1 + taken, items)
+    scores = recommender.score([shown, *(shown[shown != row] for row in taken)], wanted)  # (1 + taken, items)
     gains = (scores[0] - scores[1:]).T  # (items, taken)
     found = []
-    for row, of_item in zip(items.tolist(), gains, strict=True):
+    for row, of_item in zip(wanted.tolist(), gains, strict=True):
         best = [at for at in np.argsort(-of_item, kind="stable")[:most] if of_item[at] > 0]
         because = tuple(int(taken[at]) for at in best)
         text = sentence(recommender.catalog, row, because, bool(len(shown)))
