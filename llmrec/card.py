@@ -100,7 +100,7 @@ def facts_of(folder: Path, name: str = "") -> dict[str, Any]:
         "items": pq.read_metadata(folder / artifact.CATALOG).num_rows,
         "base_model": _without_path(named["model"]["name"]) if "model" in named else None,
         "layers": named["model"].get("layers") if "model" in named else None,
-        "data": {"kind": named["data"]["kind"], "name": data_name(named)} if recipe else None,
+        "data": {"kind": named["data"]["kind"], "name": data_name(named)} if "data" in named else None,
         "index": (_json(folder / artifact.ITEM_INDEX / "index.json") or {}).get("provenance"),
         "stages": _stages(named),
         "seed": named.get("seed"),
