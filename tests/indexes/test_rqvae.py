@@ -76,8 +76,9 @@ def test_losses_fall_and_are_told(update: Update) -> None:
 
 def test_the_topics_of_a_catalog_are_its_first_level() -> None:
     world = clustered_world()
-    first = RQVAEIndex.parse({**FAST, "levels": [5, 8]}).build(world.catalog, world.train).codes[:, 0]
-    assert len(set(zip(world.topics.tolist(), first.tolist(), strict=True))) == 5
+    first = RQVAEIndex.parse({**FAST, "levels": [8, 8]}).build(world.catalog, world.train).codes[:, 0]
+    topics_of_a_code = [np.bincount(world.topics[first == code]) for code in np.unique(first)]
+    assert sum(counts.max() for counts in topics_of_a_code) > 0.9 * len(first)  # a topic may have several codes
 
 
 @pytest.mark.parametrize("update", UPDATES)
