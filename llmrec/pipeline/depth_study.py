@@ -47,15 +47,10 @@ def study_depths(recipe: DistillRecipe, output: Path, depths: Sequence[int] | No
         depths = sorted({round(depth) for depth in np.linspace(1, most, min(MOST_DEPTHS, most))})
     if wrong := [depth for depth in depths if not 1 <= depth <= most]:
         raise RecipeError(f"--depths: {wrong[0]} layers were asked for; the teacher has 1 to {most}.")
-    rows = []
-    for depth in depths:
-        settings = {
-            "teacher": artifact.digest(recipe.teacher),
-            "distill": recipe.distill,
-            "epochs": epochs,
-            "seed": recipe.seed,
-        }
-        rows.append(_measured(recipe, depth, epochs, settings, output))
+    # Once: it reads the whole folder of the teacher.
+    content = artifact.digest(recipe.teacher)
+    settings = {"teacher": content, "distill": recipe.distill, "epochs": epochs, "seed": recipe.seed}
+    rows = [_measured(recipe, depth, epochs, settings, output) for depth in depths]
     found = {"teacher": recipe.teacher.resolve().name, "epochs": epochs, "depths": rows}
     artifact.write_text(output / "depth.json", json.dumps(found, indent=2) + "\n")
     lines = [

@@ -31,10 +31,9 @@ from llmrec.tasks.preferences import Preferences
 from llmrec.trainers.callbacks import EndedByOthers
 from llmrec.trainers.dpo import PreferenceSettings, arithmetic_of
 from llmrec.trainers.preference_samples import preference_dataset
-from llmrec.trainers.rewards.base import Asked, RewardFunction
+from llmrec.trainers.rewards.base import RewardFunction
 from llmrec.trainers.rewards.mixture import Mixture, Rewards, scored
 from llmrec.trainers.rollouts import Questions
-from llmrec.types import Ragged
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +153,7 @@ class Rounds(PreferenceSettings):
                 f"round {number}: no choice is left to ask about.",
                 fix="Raise choices.share, or lower choices.min_history.",
             )
-        if self.ask == "now":
-            histories = Ragged.from_lists(train.history(int(user)) for user in users)
-            asked = Asked(histories, Ragged.from_lists([np.empty(0, np.int32)] * len(users)))
-        else:
-            asked = Questions(train, users, positions, positives).asked(np.arange(len(users)).tolist())
+        asked = Questions(train, users, positions, positives).asked(range(len(users)))
         taken = asked.next_items()
         proposed = before.recommend(asked.histories, self.beams, exclude_seen).rows
         candidates = self.judged.candidates(proposed, taken)
