@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from loading import module_from
 
 from llmrec.recommenders.base import Recommender
 
@@ -15,12 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("api_reference", ROOT / "tools" / "api_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(ROOT / "tools" / "api_reference.py")
 
 
 def test_every_module_has_a_page(tool: ModuleType, tmp_path: Path) -> None:

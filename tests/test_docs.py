@@ -11,7 +11,6 @@ Behind the language of a fenced block may stand:
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -29,6 +28,7 @@ import pytest
 import yaml
 from circle import circle, make_task
 from contracts.index_contract import IndexContract
+from loading import module_from
 from serving.shop import running
 from worlds import make_tiny_model, make_tiny_tokenizer, make_tiny_world
 
@@ -94,15 +94,6 @@ def anchors(path: Path) -> set[str]:
     """The ids that GitHub gives to headings."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def module_from(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from loading import module_from
 
 import llmrec
 
@@ -25,12 +25,7 @@ def read(path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def check_release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_release", ROOT / "tools" / "check_release.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(ROOT / "tools" / "check_release.py")
 
 
 def test_this_version_can_be_released(check_release: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from circle import circle, make_task
+from loading import module_from
 from worlds import TinyWorld
 
 from llmrec import assets
@@ -192,11 +192,7 @@ def test_rows_are_as_the_catalog_counts_them(world: World) -> None:
 
 def test_the_page_of_prompts_shows_them_as_they_are() -> None:
     root = Path(__file__).resolve().parent.parent.parent
-    spec = importlib.util.spec_from_file_location("prompts_readme", root / "tools" / "prompts_readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = module_from(root / "tools" / "prompts_readme.py")
     page = (root / "prompts" / "README.md").read_text()
     assert page == tool.readme(), "run python tools/prompts_readme.py"
     shipped = [name.removesuffix(".jinja") for name in assets.names("prompts") if name.endswith(".jinja")]
