@@ -32,14 +32,18 @@ class SplitRecipe(Component):
 
     Args:
         kind: `leave_one_out` or `global_temporal`. min_user_events, min_item_events: the k-core kept before the cut.
-        valid, test: shares of the events, for `global_temporal` only.
+        targets: events of a user that are one question, for `leave_one_out` only.
+        valid, test: shares of the events, for `global_temporal` only. together: all that a user took behind a cut is
+            one question, for `global_temporal` only.
     """
 
     kind: Literal["leave_one_out", "global_temporal"] = "leave_one_out"
     min_user_events: int = Field(1, ge=1)
     min_item_events: int = Field(1, ge=1)
+    targets: int = Field(1, ge=1)
     valid: float = 0.1
     test: float = 0.1
+    together: bool = False
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -85,6 +89,19 @@ class TaskRecipe(Component):
     max_history: int = Field(50, ge=1)
 
 
+class SampledRecipe(Component):
+    """Ranking among drawn items instead of the whole catalog; see `llmrec.evaluation.sampled` for why not to.
+
+    Args:
+        negatives: items drawn beside the targets of a question. seed: of the draws.
+        drawn: `uniform`, or by `popularity` in train.
+    """
+
+    negatives: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    drawn: Literal["uniform", "popularity"] = "uniform"
+
+
 class EvaluationRecipe(Component):
     """What is measured at the end, on the test questions.
 
@@ -95,6 +112,7 @@ class EvaluationRecipe(Component):
         category: a column of the catalog by which results are sliced and lists called diverse; where it is None, the
             column `category` or `categories`, if there is one.
         samples: draws of users behind every interval.
+        sampled: rank among drawn items, to reproduce figures that were published so; the whole catalog when None.
     """
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 10), min_length=1)
@@ -104,6 +122,7 @@ class EvaluationRecipe(Component):
     precision: Literal["float32", "bfloat16"] = "float32"
     category: str | None = None
     samples: int = Field(1000, ge=1)
+    sampled: SampledRecipe | None = None
 
 
 class CardRecipe(Component):

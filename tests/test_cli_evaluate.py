@@ -102,7 +102,8 @@ def test_models_that_are_measured_differently_are_refused(capsys: pytest.Capture
     (other / "recipe.yaml").write_text(recipe.replace("exclude_seen: true", "exclude_seen: false"))
     words = ["evaluate", "runs/popularity", str(other)]
     assert main(words) == 1
-    assert "popularity excludes seen items, markov allows seen items" in capsys.readouterr().err
+    told = "popularity has evaluation.exclude_seen=true, markov has evaluation.exclude_seen=false"
+    assert told in capsys.readouterr().err
     assert main([*words, "evaluation.exclude_seen=true"]) == 0
 
 

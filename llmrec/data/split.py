@@ -100,44 +100,52 @@ def k_core(interactions: Interactions, min_user_events: int = 1, min_item_events
         interactions = kept if users.all() else kept.keep_users(users)
 
 
-def leave_one_out(interactions: Interactions) -> Split:
+def leave_one_out(interactions: Interactions, targets: int = 1) -> Split:
     """A user's last item is the test target, the last but one the validation target, the rest is train.
 
+    Args:
+        targets: the last so many items are one question, and so many before them the other.
+
     Raises:
-        DataError: a user has fewer than three events.
+        DataError: a user has fewer events than both questions and one event of train need.
     """
-    lengths = np.diff(interactions.offsets)
-    if (short := np.flatnonzero(lengths < 3)).size:
+    lengths, needed = np.diff(interactions.offsets), 2 * targets + 1
+    if (short := np.flatnonzero(lengths < needed)).size:
         raise DataError(
-            f"user '{interactions.users[int(short[0])]}' has {lengths[short[0]]} events, leave-one-out needs 3 "
-            f"({short.size} such users).",
-            fix="Set split.min_user_events: 3 to drop them.",
+            f"user '{interactions.users[int(short[0])]}' has {lengths[short[0]]} events, leave-{_counted(targets)}-out "
+            f"needs {needed} ({short.size} such users).",
+            fix=f"Set split.min_user_events: {needed} to drop them.",
         )
-    last = np.zeros(len(interactions), np.int64)
-    last[:] = np.repeat(interactions.offsets[1:], lengths) - np.arange(len(interactions))  # 1 for a user's last event
+    last = np.repeat(interactions.offsets[1:], lengths) - np.arange(len(interactions))  # 1 for a user's last event
 
-    def examples(target: int) -> Examples:
-        keep = last > target
-        histories = interactions.filter(keep).histories
-        events = interactions.offsets[1:] - target
-        values, users = interactions.item_rows[events], np.arange(len(interactions.users), dtype=np.int32)
-        targets = Ragged(values, np.arange(len(users) + 1, dtype=np.int64))
-        return Examples(users, histories, targets, _gaps(interactions, events))
+    def examples(behind: int) -> Examples:
+        """The questions that leave so many events of each user behind them."""
+        histories = interactions.filter(last > behind + targets).histories
+        firsts = interactions.offsets[1:] - behind - targets
+        wanted = _slices(interactions.item_rows, firsts, firsts + targets)
+        users = np.arange(len(interactions.users), dtype=np.int32)
+        return Examples(users, histories, wanted, _gaps(interactions, firsts))
 
+    asked = "" if targets == 1 else f"; the {targets} targets of a user are one question"
     return Split(
-        interactions.filter(last > 2),
-        examples(2),
-        examples(1),
-        "leave-one-out by user; ties in time keep input order",
+        interactions.filter(last > 2 * targets),
+        examples(targets),
+        examples(0),
+        f"leave-{_counted(targets)}-out by user; ties in time keep input order{asked}",
     )
 
 
-def global_temporal(interactions: Interactions, valid: float = 0.1, test: float = 0.1) -> Split:
+def _counted(targets: int) -> str:
+    return "one" if targets == 1 else str(targets)
+
+
+def global_temporal(interactions: Interactions, valid: float = 0.1, test: float = 0.1, together: bool = False) -> Split:
     """Two points in time cut all users at once; every later event is one question about its own past.
 
     Args:
         valid, test: shares of the events, by time. Events that share the time of a cut fall on its later side, so no
             instant is divided.
+        together: all that a user took behind a cut is one question, asked of what was before the cut.
 
     Raises:
         DataError: a share is not in (0, 1), or a part is left without an event.
@@ -158,24 +166,27 @@ def global_temporal(interactions: Interactions, valid: float = 0.1, test: float 
 
     def examples(number: int) -> Examples:
         events = np.flatnonzero(part == number)
-        users = interactions.user_rows[events]
-        starts = interactions.offsets[users]
-        with_past = events > starts
-        events, users, starts = events[with_past], users[with_past], starts[with_past]
-        histories = _slices(interactions.item_rows, starts, events)
-        targets = Ragged(interactions.item_rows[events], np.arange(len(events) + 1))
+        users, counts = interactions.user_rows[events], np.ones(len(events), np.int64)
+        if together:  # the events of a user follow one another
+            users, first, counts = np.unique(users, return_index=True, return_counts=True)
+            events = events[first]
+        with_past = events > interactions.offsets[users]
+        events, users, counts = events[with_past], users[with_past], counts[with_past]
+        histories = _slices(interactions.item_rows, interactions.offsets[users], events)
+        targets = _slices(interactions.item_rows, events, events + counts)
         return Examples(users, histories, targets, _gaps(interactions, events))
 
+    asked = "; all that a user took behind a cut is one question" if together else ""
     return Split(
         interactions.filter(part == 0),
         examples(1),
         examples(2),
-        f"global temporal {1 - valid - test:.0%}/{valid:.0%}/{test:.0%} by events; ties fall on the later side",
+        f"global temporal {1 - valid - test:.0%}/{valid:.0%}/{test:.0%} by events; ties fall on the later side{asked}",
     )
 
 
 def cut(interactions: Interactions, settings: SplitRecipe) -> Split:
     """The split that a recipe names (its k-core is already applied)."""
     if settings.kind == "leave_one_out":
-        return leave_one_out(interactions)
-    return global_temporal(interactions, settings.valid, settings.test)
+        return leave_one_out(interactions, settings.targets)
+    return global_temporal(interactions, settings.valid, settings.test, settings.together)

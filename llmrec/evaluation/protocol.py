@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ from tqdm import tqdm
 from llmrec.data.split import Examples
 from llmrec.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from llmrec.evaluation.metrics import METRICS, first_ranks, is_in, repeats
+from llmrec.evaluation.sampled import SampledRanking
 from llmrec.recommenders.base import Recommender
 from llmrec.types import Ragged
+
+logger = logging.getLogger(__name__)
 
 PER_EXAMPLE = ("per_example", "ranks", "rows", "scores")
 
@@ -107,6 +111,7 @@ def evaluate(
     progress: bool = True,
     split: str = "split not stated",
     metrics: Sequence[str] = ("hr", "ndcg", "mrr"),
+    sampled: SampledRanking | None = None,
 ) -> Evaluation:
     """Recommend after every history, over the whole catalog, and compare with the targets.
 
@@ -119,12 +124,16 @@ def evaluate(
         progress: a bar on stderr.
         split: how the examples were cut, in words (`Split.protocol`).
         metrics: names of `METRICS`; `recall` differs from `hr` only where an example has several targets.
+        sampled: rank the targets among drawn items only, which is another and an easier question; says so by a warning
+            and in the protocol.
 
     Raises:
         DataError: there is no example, or no k.
         RecipeError: a metric is unknown.
     """
     _check(examples, ks, metrics)
+    if sampled is not None:
+        logger.warning("sampled ranking: it may order models otherwise than a ranking of the whole catalog does")
     size, longest = len(recommender.catalog), max(ks)
     counts: dict[str, Any] = dict.fromkeys(
         ("invalid", "duplicates", "excluded_returned", "unfilled", "unreachable", "exact"), 0
@@ -134,8 +143,9 @@ def evaluate(
     with tqdm(total=len(examples), desc="evaluate", unit="history", disable=not progress) as bar:
         for start in range(0, len(examples), batch_size):
             batch = examples.take(np.arange(start, min(start + batch_size, len(examples))))
+            among = None if sampled is None else sampled.candidates(batch, size, start)
             began = time.perf_counter()
-            answer = recommender.recommend(batch.histories, longest, exclude_seen)
+            answer = recommender.recommend(batch.histories, longest, exclude_seen, candidates=among)
             seconds += time.perf_counter() - began
             rows = answer.rows  # (b, longest)
             if rows.shape != (len(batch), longest):
@@ -153,7 +163,7 @@ def evaluate(
     users = len(np.unique(examples.users))
     return Evaluation(
         metrics={name: float(column.mean()) for name, column in per_example.items()},
-        protocol=_in_words(size, len(examples), users, exclude_seen, counts["unreachable"], split),
+        protocol=_in_words(size, len(examples), users, exclude_seen, counts["unreachable"], split, sampled),
         examples=len(examples),
         users=users,
         seconds=seconds,
@@ -192,11 +202,19 @@ def _padded(lists: Ragged) -> NDArray[np.int32]:
     return table
 
 
-def _in_words(size: int, examples: int, users: int, exclude_seen: bool, unreachable: int, split: str) -> str:
+def _in_words(
+    size: int,
+    examples: int,
+    users: int,
+    exclude_seen: bool,
+    unreachable: int,
+    split: str,
+    sampled: SampledRanking | None,
+) -> str:
     asked = f"{users:,} users" if users == examples else f"{examples:,} examples of {users:,} users"
     parts = [
         split,
-        f"full ranking over {size:,} items",
+        f"full ranking over {size:,} items" if sampled is None else f"{sampled.in_words()}, of {size:,} items",
         f"seen items {'excluded' if exclude_seen else 'allowed'}",
         asked,
     ]

@@ -33,6 +33,8 @@ LONGEST_LABEL = 12
 SLICINGS = {
     "target_popularity": ("How popular was the answer?", "train events of the item that came next"),
     "history_length": ("How long was the history?", "items before the question"),
+    "target_code": ("How common is the first code of the answer?", "train events of the items that share it"),
+    "history_popularity": ("How common are the items of the history?", "their train events, in the mean"),
     "category": ("Of which kind was the answer?", "category of the item that came next"),
     "target_age": ("Had the answer been seen in training?", "item that came next"),
     "target_seen": ("Had the user taken the answer before?", "item that came next"),

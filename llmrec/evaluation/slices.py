@@ -49,9 +49,12 @@ def slicings(examples: Examples, facts: ItemFacts) -> list[Slicing]:
     found = [
         by_history_length(examples),
         by_popularity(examples, facts.counts),
+        by_prompt(examples, facts.counts),
         by_newness(examples, facts.counts),
         by_repetition(examples),
     ]
+    if facts.codes is not None:
+        found.append(by_first_code(examples, facts.counts, facts.codes[:, 0]))
     if facts.groups is not None:
         found.append(by_category(examples, facts.groups, facts.group_names))
     if examples.gaps is not None:
@@ -70,10 +73,30 @@ def by_history_length(examples: Examples, longest: Sequence[int] = HISTORY_LENGT
 def by_popularity(examples: Examples, counts: NDArray[np.int64]) -> Slicing:
     """`target_popularity`: ten equal parts of the questions by the train events of their target, the rarest first.
 
-    "Embers of Autoregression" (McCoy et al., 2023) asks of language models how accuracy follows the probability of the
-    answer; a recommender that knows only what is frequent shows here.
+    "Embers of Autoregression" (McCoy et al., 2023, https://arxiv.org/abs/2309.13638) asks of language models how
+    accuracy follows the probability of the answer, of what they write first, and of the prompt; a recommender that
+    knows only what is frequent shows in this slicing and in the next two.
     """
     return by_value("target_popularity", counts[_first_targets(examples)].astype(np.float64))
+
+
+def by_first_code(examples: Examples, counts: NDArray[np.int64], first: NDArray[np.int32]) -> Slicing:
+    """`target_code`: by the train events of all items whose code begins as the target's does.
+
+    Args:
+        first: `int32[N]`, the first code of each item.
+    """
+    events = np.bincount(first, weights=counts)
+    return by_value("target_code", events[first[_first_targets(examples)]])
+
+
+def by_prompt(examples: Examples, counts: NDArray[np.int64]) -> Slicing:
+    """`history_popularity`: by the mean train events of the history's items, to one decimal."""
+    lengths = examples.histories.lengths
+    owners = np.repeat(np.arange(len(examples)), lengths)
+    totals = np.bincount(owners, weights=counts[examples.histories.values], minlength=len(examples))
+    means = np.divide(totals, lengths, out=np.full(len(examples), np.nan), where=lengths > 0)
+    return by_value("history_popularity", np.round(means, 1))
 
 
 def by_newness(examples: Examples, counts: NDArray[np.int64]) -> Slicing:

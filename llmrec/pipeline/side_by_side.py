@@ -5,6 +5,7 @@ What makes a comparison impossible is found before any model is loaded: other da
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import statistics
@@ -110,13 +111,14 @@ def check_same_questions(candidates: Sequence[Candidate], runs: Sequence[Run]) -
                 fix="Give models of one data set with one catalog and one split; evaluation.users=500 seed=0 behind "
                 "them asks all the same users.",
             )
-    seen = {one.name: one.planned.recipe.evaluation.exclude_seen for one in candidates}
-    if len(set(seen.values())) > 1:
-        words = ", ".join(f"{name} {'excludes' if value else 'allows'} seen items" for name, value in seen.items())
-        raise DataError(
-            f"the recipes measure differently: {words}.",
-            fix="Put evaluation.exclude_seen=true (or false) behind the models, which then holds for all.",
-        )
+    for setting in ("exclude_seen", "sampled"):
+        values = {one.name: one.planned.recipe.evaluation.settings()[setting] for one in candidates}
+        if any(value != values[candidates[0].name] for value in values.values()):
+            words = ", ".join(f"{name} has evaluation.{setting}={json.dumps(value)}" for name, value in values.items())
+            raise DataError(
+                f"the recipes measure differently: {words}.",
+                fix=f"Put evaluation.{setting}=VALUE behind the models, which then holds for all.",
+            )
 
 
 def answered(candidate: Candidate, kept: Path | None) -> Run:
@@ -144,22 +146,29 @@ def answered(candidate: Candidate, kept: Path | None) -> Run:
 def _measured(candidate: Candidate, thorough: bool) -> Run:
     from llmrec.evaluation.calibration import stated_likelihood
     from llmrec.evaluation.describe import describe
-    from llmrec.pipeline.stages import item_facts
+    from llmrec.pipeline.stages import item_facts, sampled_ranking, with_codes
 
     planned, questions = candidate.planned, candidate.examples
     recipe, settings = planned.recipe, planned.recipe.evaluation
     recommender = _load(candidate.folder, planned)
-    found = measure(
-        candidate.name, recommender, questions, settings.ks, settings.exclude_seen, split=candidate.split.protocol
-    )
     facts = item_facts(recipe, candidate.split, store.load(planned.cache.get(planned.data))[0])
+    sampled = sampled_ranking(settings, facts)
+    found = measure(
+        candidate.name,
+        recommender,
+        questions,
+        settings.ks,
+        settings.exclude_seen,
+        split=candidate.split.protocol,
+        sampled=sampled,
+    )
     described = describe(
         found.evaluation,
         questions,
-        facts,
+        with_codes(facts, recommender),
         samples=settings.samples,
         seed=recipe.seed,
-        log_probabilities=recommender.log_probabilities,
+        log_probabilities=recommender.log_probabilities and sampled is None,
     )
     known = {**folder_facts(candidate.folder), "data": candidate.data, "machine": machine()}
     if thorough:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from llmrec import artifact
 from llmrec.data import split as splits
 from llmrec.data import store
 from llmrec.pipeline import processes
 from llmrec.pipeline.story import keep_events
-from llmrec.recipe import AnyRecipe, BaselineRecipe, Recipe
+from llmrec.recipe import AnyRecipe, BaselineRecipe, EvaluationRecipe, Recipe
 from llmrec.registry import resolve
 
 if TYPE_CHECKING:
     from llmrec.data.catalog import Catalog
     from llmrec.evaluation.beyond_accuracy import ItemFacts
+    from llmrec.evaluation.sampled import SampledRanking
     from llmrec.recommenders.base import Recommender
     from llmrec.recommenders.llm import Decoding
 
@@ -159,12 +163,32 @@ def measure(
     from llmrec.evaluation.describe import describe
     from llmrec.evaluation.protocol import evaluate
 
-    result = evaluate(recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol)
-    stated = recommender.log_probabilities
+    facts, sampled = with_codes(facts, recommender), sampled_ranking(recipe.evaluation, facts)
+    result = evaluate(recommender, questions, ks, recipe.evaluation.exclude_seen, split=split.protocol, sampled=sampled)
+    stated = recommender.log_probabilities and sampled is None  # probabilities are over the whole catalog
     described = describe(
         result, questions, facts, samples=recipe.evaluation.samples, seed=seed, log_probabilities=stated
     )
     return described.to_dict()
+
+
+def with_codes(facts: ItemFacts, recommender: Any) -> ItemFacts:
+    """What is known of the items, with the codes that the recommender writes, if it writes any."""
+    from llmrec.recommenders.llm import LLMRecommender
+
+    return (
+        replace(facts, codes=recommender.task.items.index.codes) if isinstance(recommender, LLMRecommender) else facts
+    )
+
+
+def sampled_ranking(evaluation: EvaluationRecipe, facts: ItemFacts) -> SampledRanking | None:
+    """How a recipe wants the items drawn that targets are ranked among; None for the whole catalog."""
+    from llmrec.evaluation.sampled import SampledRanking
+
+    if (wanted := evaluation.sampled) is None:
+        return None
+    weights = facts.counts.astype(np.float64) if wanted.drawn == "popularity" else None
+    return SampledRanking(wanted.negatives, wanted.seed, weights)
 
 
 def _best(stages: dict[str, dict[str, Any]]) -> str:

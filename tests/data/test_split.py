@@ -54,6 +54,27 @@ def test_questions_know_the_time_since_the_last_item() -> None:
     assert later.test.gaps.tolist() == [7, 1, 13]
 
 
+def test_several_targets_are_one_question() -> None:
+    split = leave_one_out(from_histories([0, 1, 2, 3, 4, 5], [6, 1, 0, 2, 7]), targets=2)
+    assert [h.tolist() for h in split.train.histories] == [[0, 1], [6]]
+    assert questions(split.valid) == [(0, [0, 1], [2, 3]), (1, [6], [1, 0])]
+    assert questions(split.test) == [(0, [0, 1, 2, 3], [4, 5]), (1, [6, 1, 0], [2, 7])]
+    assert split.test.gaps.tolist() == [1, 1]
+    assert "leave-2-out" in split.protocol
+    with pytest.raises(DataError, match=r"'u1' has 4 events, leave-2-out needs 5"):
+        leave_one_out(from_histories([0, 1, 2, 3, 4], [5, 6, 7, 0]), targets=2)
+
+
+def test_all_that_a_user_took_behind_a_cut_is_one_question_of_what_was_before() -> None:
+    made = interactions(
+        [(0, 0, 1), (0, 1, 5), (0, 2, 7), (0, 3, 8), (1, 4, 2), (1, 5, 3), (2, 6, 7), (2, 7, 9), (1, 0, 4), (1, 1, 6)]
+    )
+    split = global_temporal(made, 0.2, 0.4, together=True)
+    assert questions(split.valid) == [(0, [0], [1]), (1, [4, 5, 0], [1])]
+    assert questions(split.test) == [(0, [0, 1], [2, 3])]  # user 2 has no past
+    assert "one question" in split.protocol
+
+
 def test_leave_one_out_needs_three_events() -> None:
     with pytest.raises(DataError, match=r"'u1' has 2 events.*\(1 such users\).*min_user_events: 3"):
         leave_one_out(from_histories([0, 1, 2], [3, 4]))

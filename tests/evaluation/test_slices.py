@@ -15,9 +15,11 @@ from llmrec.evaluation.beyond_accuracy import ItemFacts
 from llmrec.evaluation.slices import (
     Slicing,
     by_category,
+    by_first_code,
     by_history_length,
     by_newness,
     by_popularity,
+    by_prompt,
     by_repetition,
     by_value,
     sliced,
@@ -44,6 +46,8 @@ def test_docstring_examples_run() -> None:
 def test_slices_by_hand() -> None:
     assert shown(by_history_length(EXAMPLES)) == ["1", "2", "3-4", "50 or more"]
     assert shown(by_popularity(EXAMPLES, COUNTS)) == ["3", "3", "0", "1"]
+    assert shown(by_first_code(EXAMPLES, COUNTS, np.array([0, 1, 0, 1, 2], np.int32))) == ["4", "12", "0", "4"]
+    assert shown(by_prompt(EXAMPLES, COUNTS)) == ["9", "3", "4", "1"]
     assert shown(by_newness(EXAMPLES, COUNTS)) == ["in train", "in train", "cold", "in train"]
     assert shown(by_repetition(EXAMPLES)) == ["new", "repeat", "new", "repeat"]
     assert shown(by_category(EXAMPLES, np.array([-1, 1, 1, 0, -1], np.int32), ["pens", "lamps"])) == [
@@ -61,7 +65,9 @@ def test_the_rarest_categories_are_one_slice(monkeypatch: pytest.MonkeyPatch) ->
 def test_all_slicings_of_real_questions_and_none_that_says_nothing() -> None:
     facts = ItemFacts(COUNTS, np.array([0, 1, 1, 0, 0], np.int32), ("pens", "lamps"))
     names = [slicing.name for slicing in slicings(EXAMPLES, facts)]
-    assert names == ["history_length", "target_popularity", "target_age", "target_seen", "category", "time_gap"]
+    assert names == [
+        "history_length", "target_popularity", "history_popularity", "target_age", "target_seen", "category", "time_gap",
+    ]  # fmt: skip
     same = EXAMPLES.take(np.array([0, 0]))
     assert slicings(same, facts) == []
 

@@ -136,3 +136,19 @@ def test_the_commands_work_on_such_a_folder(
 def test_mistakes_are_explained(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check(load_recipe("baselines/sasrec", [override]))
+
+
+def test_questions_with_several_targets_and_a_ranking_among_drawn_items(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(shop)
+    changes = ["data.root=tables", "name=drawn", "split.targets=2", "split.min_user_events=5"]
+    recipe = load_recipe("baselines/markov", [*changes, "evaluation.sampled={negatives: 6, seed: 1}"])
+    run(recipe)
+    assert "sampled ranking" in caplog.text
+    found = json.loads(Path("runs/drawn/eval.json").read_text())["test"]
+    assert "leave-2-out by user" in found["protocol"]
+    assert "SAMPLED ranking among 6 items drawn uniformly (seed 1) beside the targets" in found["protocol"]
+    assert found["unfilled"] == 2 * found["examples"]  # of ten places eight can be filled: two targets and six others
+    assert found["calibration"] == {}
+    assert found["metrics"]["hr@10"] == 1
