@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
-from toy_run import checksums, make_base_model, write_recipe
+from toy_run import checksums, killed_at, make_base_model, write_recipe
 
 from llmrec.cli import main
 from llmrec.errors import RecipeError
@@ -22,7 +18,6 @@ from llmrec.pipeline.run import check, load_evaluations, plan, run
 from llmrec.recipe import load_recipe
 from llmrec.recommenders.base import Recommender
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ALIGN = """
 align:
   first:
@@ -280,16 +275,7 @@ def test_a_killed_alignment_continues_to_the_same_bytes(
     run(load_recipe(recipes["whole"]))
     points = ["align: before the first checkpoint", "align: after the first checkpoint", "align: in a checkpoint"]
     points.append("align: in the model folder")
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("kill_itself.py")), str(recipes["killed"]), *points],
-        cwd=folders["killed"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(points, signal.SIGKILL)
+    assert killed_at(recipes["killed"], *points) == dict.fromkeys(points, signal.SIGKILL)
     monkeypatch.chdir(folders["killed"])
     assert main(["run", str(recipes["killed"])]) == 0
     assert checksums(Path("runs/toy")) == checksums(folders["whole"] / "runs" / "toy")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-import torch
-from toy_run import checksums, make_base_model, write_recipe
+from toy_run import checksums, killed_at, make_base_model, write_recipe
 
 from llmrec.cli import main
 from llmrec.errors import ArtifactError, RecipeError
@@ -21,7 +17,6 @@ from llmrec.pipeline.run import check, load_evaluations, plan, run
 from llmrec.recipe import distill_recipe, load_recipe
 from llmrec.recommenders.base import Recommender
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = [
     "distill.student.layers=1",
     "distill.batch_tokens=null",
@@ -196,16 +191,7 @@ def test_a_killed_distillation_continues_to_the_same_bytes(
         "train: in the middle of a checkpoint",
         "train: in the model folder",
     ]
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("kill_itself.py")), str(recipe), *points],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == dict.fromkeys(points, signal.SIGKILL)
+    assert killed_at(recipe, *points) == dict.fromkeys(points, signal.SIGKILL)
     monkeypatch.chdir(tmp_path)
     assert main(["run", str(recipe)]) == 0
     assert checksums(tmp_path / "runs" / "toy_student") == checksums(there / "runs" / "toy_student")

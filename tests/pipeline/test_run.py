@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_run import checksums, make_base_model, write_recipe
+from toy_run import MIXTURE, checksums, killed_at, make_base_model, write_recipe
 
 from llmrec import __version__
 from llmrec.cli import main
@@ -22,7 +20,6 @@ from llmrec.pipeline.run import load_evaluations, plan, run
 from llmrec.recipe import load_recipe
 from llmrec.recommenders.base import Recommender
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 STAGES = ["data", "index", "train", "evaluate"]
 
 
@@ -247,35 +244,21 @@ def test_more_layers_than_there_are_is_refused(base: Path, tmp_path: Path, monke
         run(load_recipe(write_recipe(tmp_path, base), ["model.layers=3"]))
 
 
-@pytest.fixture(scope="module")
-def killed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
-    """The recipe started again and again, and killed at each of the script's points."""
-    here = tmp_path_factory.mktemp("killed")
-    recipe = write_recipe(here, base)
-    script = Path(__file__).with_name("kill_itself.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(recipe)],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return recipe, json.loads(done.stdout.splitlines()[-1])
-
-
+@pytest.mark.parametrize("variant", ["", MIXTURE], ids=["next items", "a mixture of tasks"])
 def test_a_killed_run_continues_to_the_same_bytes(
-    killed: tuple[Path, dict[str, int]], finished: Finished, monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
     """SIGKILL in every stage, in the middle of files and checkpoints, then the same command to its end."""
-    recipe, signals = killed
+    whole, killed = (write_recipe(tmp_path / name, base, variant) for name in ("whole", "killed"))
+    monkeypatch.chdir(whole.parent)
+    run(load_recipe(whole))
+    signals = killed_at(killed)
     assert len(signals) >= 12
     assert {name: found for name, found in signals.items() if found != signal.SIGKILL} == {"nowhere": 0}
-    monkeypatch.chdir(recipe.parent)
+    monkeypatch.chdir(killed.parent)
     with pytest.raises(ArtifactError, match=r"recommender\.json"):  # killed while the folder was replaced
         Recommender.from_pretrained("runs/toy")
-    assert main(["run", str(recipe)]) == 0
-    assert checksums(Path("runs/toy")) == checksums(finished.folder)
+    assert main(["run", str(killed)]) == 0
+    assert checksums(Path("runs/toy")) == checksums(whole.parent / "runs" / "toy")
     cached = sorted(path.name for path in Path("runs/cache").iterdir() if path.suffix != ".lock")
     assert [name.split("-")[0] for name in cached] == sorted(STAGES)  # no half-built stage, no work folder
