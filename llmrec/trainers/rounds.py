@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -54,6 +54,8 @@ class Rounds(PreferenceSettings):
         rewards: one or several, each with its settings and a `weight`.
         nll_weight: see `PreferenceSettings`; not 0 here, because preferences between its own beams move a model fast.
     """
+
+    one_process: ClassVar[bool] = True
 
     rounds: int = Field(3, ge=1)
     ask: Literal["choices", "now"] = "choices"

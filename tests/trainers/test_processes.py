@@ -21,6 +21,7 @@ from llmrec.recommenders.llm import LLMRecommender
 from llmrec.trainers.batches import TokenBatches
 from llmrec.trainers.distill import Distill
 from llmrec.trainers.grpo import GRPO
+from llmrec.trainers.rounds import Rounds
 
 pytestmark = pytest.mark.timeout(900)  # three processes begin, which takes minutes on a busy machine
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -95,6 +96,8 @@ def test_what_cannot_train_on_several_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="2 processes were started, and GRPO trains on one"):
         GRPO(args={"use_cpu": True, "bf16": False}).config(tmp_path, 0)
+    with pytest.raises(RecipeError, match="2 processes were started, and Rounds trains on one"):
+        Rounds(args={"use_cpu": True, "bf16": False}).config(tmp_path, 0)
     with pytest.raises(RecipeError, match="2 processes were started, and Distill trains on one"):
         Distill().config(tmp_path, 0)
     with pytest.raises(RecipeError, match="only the recipe of a language model trains on several"):
