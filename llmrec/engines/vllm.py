@@ -11,12 +11,10 @@ the logits processor gives the log-probability of every child instead of a sampl
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +30,7 @@ from llmrec.engines.constraint import served_folder
 from llmrec.engines.mask import AllowedItems
 from llmrec.engines.token_trie import TokenTrie
 from llmrec.engines.top_k import check_prompts, check_request, top_k
+from llmrec.engines.vllm_loop import OnLoop
 from llmrec.errors import DecodingError, MissingExtraError
 from llmrec.indexes.item_tokenizer import ItemTokenizer
 from llmrec.indexes.trie import ROOT
@@ -79,31 +78,13 @@ class OfflineBackend:
         return list(self.llm.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False))
 
 
-class AsyncBackend:
-    """A `vllm.AsyncLLM` on an event loop; for engines that threads of other requests use at the same time.
-
-    Args:
-        llm: the engine. loop: the loop that it runs on, not that of the calling thread.
-    """
-
-    def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.llm, self.loop = llm, loop
-
-    @property
-    def model_config(self) -> Any:
-        """See `Backend`."""
-        return self.llm.vllm_config.model_config
+class AsyncBackend(OnLoop):
+    """A `vllm.AsyncLLM` on an event loop; for engines that threads of other requests use at the same time."""
 
     def __call__(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
         """See `Backend`."""
-        return asyncio.run_coroutine_threadsafe(self._all(prompts, params), self.loop).result()
-
-    async def _all(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
-        return await asyncio.gather(*(self._one(ids, how) for ids, how in zip(prompts, params, strict=True)))
-
-    async def _one(self, ids: list[int], how: Any) -> Any:
-        name = f"llmrec-{uuid.uuid4().hex}"
-        return [output async for output in self.llm.generate({"prompt_token_ids": ids}, how, name)][-1]
+        asked = zip(prompts, params, strict=True)
+        return self.outputs(partial(self.llm.generate, {"prompt_token_ids": ids}, how) for ids, how in asked)
 
 
 class VLLMEngine:

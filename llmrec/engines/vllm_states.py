@@ -9,9 +9,8 @@ Items that the model reads as one vector each go along as embeddings of their pl
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from llmrec.engines.constraint import served_folder
 from llmrec.engines.states import ItemInputs
 from llmrec.engines.top_k import check_prompts
 from llmrec.engines.vllm import plain_settings, require_vllm
+from llmrec.engines.vllm_loop import OnLoop
 from llmrec.errors import DecodingError
 
 TASK = "embed"
@@ -58,33 +58,13 @@ class OfflinePooling:
         ]
 
 
-class AsyncPooling:
-    """A `vllm.AsyncLLM` on an event loop; for threads that ask at the same time.
-
-    Args:
-        llm: the engine. loop: the loop that it runs on, not that of the calling thread.
-    """
-
-    def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.llm, self.loop = llm, loop
-
-    @property
-    def model_config(self) -> Any:
-        """See `PoolingBackend`."""
-        return self.llm.vllm_config.model_config
+class AsyncPooling(OnLoop):
+    """A `vllm.AsyncLLM` that pools, on an event loop; for threads that ask at the same time."""
 
     def __call__(self, prompts: list[dict[str, Any]]) -> list[Tensor]:
         """See `PoolingBackend`."""
-        return asyncio.run_coroutine_threadsafe(self._all(prompts), self.loop).result()
-
-    async def _all(self, prompts: list[dict[str, Any]]) -> list[Tensor]:
-        return await asyncio.gather(*map(self._one, prompts))
-
-    async def _one(self, prompt: dict[str, Any]) -> Tensor:
-        name, state = f"llmrec-{uuid.uuid4().hex}", torch.empty(0)
-        async for output in self.llm.encode(prompt, _as_it_is(), name):
-            state = output.outputs.data
-        return state
+        outputs = self.outputs(partial(self.llm.encode, prompt, _as_it_is()) for prompt in prompts)
+        return [output.outputs.data for output in outputs]
 
 
 class VLLMStates:

@@ -29,7 +29,7 @@ from llmrec.indexes.item_slots import ItemSlots
 from llmrec.recommenders.checks import checked_candidates, checked_histories, checked_k, distinct_rows, left_out
 from llmrec.recommenders.item_projection import ItemProjection
 from llmrec.recommenders.llm_folder import read_projection, read_task, read_weights, write_folder, write_projection
-from llmrec.recommenders.prompt_batches import prompt_batches
+from llmrec.recommenders.prompt_batches import history_batches
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems
 
@@ -115,7 +115,7 @@ class ItemHeadRecommender:
         shared = wanted.rows if isinstance(wanted, PreparedCandidates) else None
         rows = np.full((len(histories), checked_k(k)), -1, np.int32)
         scores = np.full(rows.shape, -np.inf, np.float32)
-        for users, prompts in prompt_batches(self.task, histories, self.asking.batch_size, "recommend", progress):
+        for users, prompts in history_batches(self.task, histories, self.asking.batch_size, "recommend", progress):
             found = best_items(
                 self.queries(prompts),
                 self.vectors,

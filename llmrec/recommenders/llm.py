@@ -31,7 +31,7 @@ from llmrec.recommenders.checks import (
     left_out,
 )
 from llmrec.recommenders.llm_folder import KIND, read_task, read_weights, write_folder
-from llmrec.recommenders.prompt_batches import batches_of_prompts, prompt_batches
+from llmrec.recommenders.prompt_batches import Batch, history_batches, prompt_batches
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Candidates, PreparedCandidates, Ragged, Rows, ScoredItems, ScoredLists
 
@@ -151,12 +151,13 @@ class LLMRecommender:
         prompts = [self.task.query(text) for text in tidy_requests([texts] if isinstance(texts, str) else texts)]
         wanted = checked_candidates(self, candidates, len(prompts))
         closed = left_out(Ragged.from_lists([[]] * len(prompts)), False, exclude, len(self.catalog))
-        batches = batches_of_prompts(prompts, self.decoding.batch_size, "search", progress)
+        lengths, size = [len(prompt) for prompt in prompts], self.decoding.batch_size
+        batches = prompt_batches(lengths, prompts.__getitem__, size, "search", progress, unit="request")
         return self._decoded(batches, len(prompts), k, closed, wanted)
 
     def _decoded(
         self,
-        batches: Iterable[tuple[NDArray[np.int64], list[list[int]]]],
+        batches: Iterable[Batch],
         count: int,
         k: int,
         closed: Ragged | None,
@@ -277,10 +278,8 @@ class LLMRecommender:
             found[users] = level_scores(self.engine, prompts, wanted[users], self.decoding.normalize)
         return found
 
-    def _batches(
-        self, histories: Ragged, what: str, progress: bool
-    ) -> Iterator[tuple[NDArray[np.int64], list[list[int]]]]:
-        return prompt_batches(self.task, histories, self.decoding.batch_size, what, progress)
+    def _batches(self, histories: Ragged, what: str, progress: bool) -> Iterator[Batch]:
+        return history_batches(self.task, histories, self.decoding.batch_size, what, progress)
 
     def add_items(self, items: Catalog) -> Self:
         """The same model with more items, which it can recommend at once: no weight and no code changes.

@@ -1,8 +1,8 @@
-"""Histories as prompts, and other prompts, in batches of about equal length."""
+"""Prompts in batches of about equal length, each rendered when its batch comes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +11,33 @@ from tqdm.auto import tqdm
 from llmrec.tasks.next_item import NextItemTask
 from llmrec.types import Ragged
 
+Batch = tuple[NDArray[np.int64], list[list[int]]]
+"""`n` numbers of prompts, and the prompts."""
+
 
 def prompt_batches(
-    task: NextItemTask, histories: Ragged, size: int, what: str, progress: bool
-) -> Iterator[tuple[NDArray[np.int64], list[list[int]]]]:
-    """The users, those with histories of like length together, and their prompts.
+    lengths: Sequence[int] | NDArray[np.int64],
+    prompt: Callable[[int], list[int]],
+    size: int,
+    what: str,
+    progress: bool,
+    unit: str = "user",
+) -> Iterator[Batch]:
+    """All prompts, those of like length together.
 
     Args:
-        size: users a batch. what: for the bar on stderr, which shows users per second. progress: whether to show it.
+        lengths: one a prompt, in whatever is alike for like prompts. prompt: renders the one with a number.
+        size: prompts a batch. what: for the bar on stderr, which counts by `unit`. progress: whether to show it.
     """
-    by_length = np.argsort(np.minimum(histories.lengths, task.max_history), kind="stable")
-    with tqdm(total=len(by_length), desc=what, unit="user", disable=not progress) as bar:
+    by_length = np.argsort(lengths, kind="stable")
+    with tqdm(total=len(by_length), desc=what, unit=unit, disable=not progress) as bar:
         for start in range(0, len(by_length), size):
-            users = by_length[start : start + size]
-            yield users, [task.prompt(history) for history in histories.take(users)]
-            bar.update(len(users))
+            numbers = by_length[start : start + size]
+            yield numbers, [prompt(number) for number in numbers.tolist()]
+            bar.update(len(numbers))
 
 
-def batches_of_prompts(
-    prompts: Sequence[list[int]], size: int, what: str, progress: bool
-) -> Iterator[tuple[NDArray[np.int64], list[list[int]]]]:
-    """The numbers of the prompts, those of like length together, and the prompts; see `prompt_batches`."""
-    by_length = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    with tqdm(total=len(by_length), desc=what, unit="request", disable=not progress) as bar:
-        for start in range(0, len(by_length), size):
-            chosen = by_length[start : start + size]
-            yield chosen, [prompts[number] for number in chosen]
-            bar.update(len(chosen))
+def history_batches(task: NextItemTask, histories: Ragged, size: int, what: str, progress: bool) -> Iterator[Batch]:
+    """Users and the prompts of their histories; see `prompt_batches`."""
+    lengths = np.minimum(histories.lengths, task.max_history)
+    return prompt_batches(lengths, lambda user: task.prompt(histories[user]), size, what, progress)
