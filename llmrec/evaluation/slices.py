@@ -87,7 +87,7 @@ def by_first_code(examples: Examples, counts: NDArray[np.int64], first: NDArray[
         first: `int32[N]`, the first code of each item.
     """
     events = np.bincount(first, weights=counts)
-    return by_value("target_code", events[first[_first_targets(examples)]])
+    return by_value("target_code", events[first[_first_targets(examples)]].astype(np.float64))
 
 
 def by_prompt(examples: Examples, counts: NDArray[np.int64]) -> Slicing:

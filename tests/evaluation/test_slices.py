@@ -66,8 +66,9 @@ def test_all_slicings_of_real_questions_and_none_that_says_nothing() -> None:
     facts = ItemFacts(COUNTS, np.array([0, 1, 1, 0, 0], np.int32), ("pens", "lamps"))
     names = [slicing.name for slicing in slicings(EXAMPLES, facts)]
     assert names == [
-        "history_length", "target_popularity", "history_popularity", "target_age", "target_seen", "category", "time_gap",
-    ]  # fmt: skip
+        *("history_length", "target_popularity", "history_popularity"),
+        *("target_age", "target_seen", "category", "time_gap"),
+    ]
     same = EXAMPLES.take(np.array([0, 0]))
     assert slicings(same, facts) == []
 
