@@ -44,7 +44,7 @@ def main() -> None:
 def walk(clone: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """The whole path in the clone; a command that fails ends it."""
     seconds: dict[str, float] = {}
-    environment, python = dict(os.environ), None
+    environment, python = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, None
     if chosen.python is not None:  # not resolved: a virtual environment's interpreter is a link
         python = str(chosen.python.absolute())
         environment["PYTHONPATH"] = str(clone)
