@@ -104,18 +104,18 @@ def _search(recommender: Recommender, chosen: argparse.Namespace) -> None:
     """Answer `--query`."""
     import numpy as np
 
-    from llmrec.data.price import price_condition
+    from llmrec.data.price import comparable_limits, told, within
     from llmrec.evaluation.report import print_query
 
     if chosen.as_list:
         raise DataError("--list and --query do not go together.", fix="Leave --list out.")
     asked = _language_model(recommender, "--query")
     catalog = asked.catalog
-    candidates, price = _candidates(catalog, chosen.where), price_condition(chosen.query, catalog)
-    if price is not None:
-        within = catalog.where(price)
-        logger.info("the request names a price: %s, which %d of %d items satisfy", price, len(within), len(catalog))
-        candidates = within if candidates is None else np.intersect1d(candidates, within)
+    candidates, limits = _candidates(catalog, chosen.where), comparable_limits(chosen.query, catalog)
+    if limits:
+        fitting, price = catalog.where(within(limits)), told(limits)
+        logger.info("the request names a price: %s, which %d of %d items satisfy", price, len(fitting), len(catalog))
+        candidates = fitting if candidates is None else np.intersect1d(candidates, fitting)
     allowed = len(catalog) if candidates is None else len(candidates)
     if allowed < chosen.k:
         logger.warning("%d items were asked for, only %d are allowed", chosen.k, allowed)
@@ -123,8 +123,8 @@ def _search(recommender: Recommender, chosen: argparse.Namespace) -> None:
     if not chosen.json:
         print_query(catalog, chosen.query, found)
         return
-    told = None if price is None else str(price)
-    print_json({"items": _items(catalog, found), "allowed": allowed, "query": chosen.query, "price": told})
+    items = _items(catalog, found)
+    print_json({"items": items, "allowed": allowed, "query": chosen.query, "price": told(limits)})
 
 
 def _items(catalog: Catalog, found: ScoredItems) -> list[dict[str, Any]]:

@@ -462,7 +462,8 @@ def test_a_request_in_words(llmrec: Command, model: Path, tmp_path: Path) -> Non
     expected = asked.search(text, 3, candidates=np.array([1, 2, 4, 5], np.int32))
     assert [item["item_id"] for item in answer.json["items"]] == [catalog.items[int(r)] for r in expected.rows[0]]
     assert (answer.json["allowed"], answer.json["query"]) == (4, text)
-    assert "the request names a price: (price < 60), which 4 of 24 items satisfy" in answer.err
+    assert "the request names a price: price < 60, which 4 of 24 items satisfy" in answer.err
+    assert answer.json["price"] == "price < 60"
     free = llmrec("recommend", tmp_path / "asked", "--query", "a gift", "-k", "24", "--json")
     assert (len(free.json["items"]), free.json["price"]) == (24, None)
     few = llmrec("recommend", tmp_path / "asked", "--query", text, "--where", "price=50.0", "-k", "2", "--json")

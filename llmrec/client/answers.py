@@ -39,7 +39,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class RecommendedItem:
-    """An item; for a language model its score is log p(item | history) in nats."""
+    """An item; for a language model its score is log p(item | history), or log p(item | request), in nats."""
 
     item_id: str
     title: str
@@ -62,6 +62,23 @@ class Recommendations:
     exact: bool
     items: tuple[RecommendedItem, ...]
     unknown_items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResults:
+    """The items that a request in words asks for, best first.
+
+    Args:
+        catalog_version, exact, unknown_items: as in `Recommendations`.
+        price: the condition that was read out of the request, such as "price < 30"; None where it names none.
+    """
+
+    model: str
+    catalog_version: int
+    exact: bool
+    items: tuple[RecommendedItem, ...]
+    unknown_items: tuple[str, ...]
+    price: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +124,15 @@ class Model:
     """What a server serves, and its limits.
 
     Args:
-        kind: of recommender. engine: what decodes. max_k, max_history: most items of a list and of a history.
-        columns: of the catalog, for `filters`.
+        kind: of recommender. engine: what decodes. searches: it can be asked in words.
+        max_k, max_history: most items of a list and of a history. columns: of the catalog, for `filters`.
     """
 
     id: str
     created: int
     kind: str
     engine: str
+    searches: bool
     items: int
     in_stock: int
     catalog_version: int

@@ -38,6 +38,19 @@ def recommend_body(request: RecommendRequest, place: str = "") -> dict[str, Any]
     if "history" not in request:
         raise invalid("A request has a history; an empty one is [].", f"{place}history")
     body: dict[str, Any] = {**request, "history": history_body(request["history"], f"{place}history")}
+    return with_id_lists(body, place)
+
+
+def search_body(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request of `/v1/search`, in words."""
+    query = request["query"]
+    if not isinstance(query, str) or not query.strip():
+        raise invalid(f"A query says in words what is wanted; this is {query!r}.", "query")
+    return with_id_lists(dict(request), "")
+
+
+def with_id_lists(body: dict[str, Any], place: str) -> dict[str, Any]:
+    """The same, with what it leaves out and what alone may come as lists."""
     for name in ("exclude", "candidates"):
         if body.get(name) is not None:
             body[name] = id_list(body[name], place + name)

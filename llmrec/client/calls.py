@@ -12,8 +12,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from llmrec.client.answers import CatalogState, Item, ItemName, Model, Recommendations, Scores
-from llmrec.client.arguments import History, RecommendRequest, history_body, id_list, id_step, recommend_body
+from llmrec.client.answers import CatalogState, Item, ItemName, Model, Recommendations, Scores, SearchResults
+from llmrec.client.arguments import (
+    History,
+    RecommendRequest,
+    history_body,
+    id_list,
+    id_step,
+    recommend_body,
+    search_body,
+)
 from llmrec.client.errors import ClientError
 
 T = TypeVar("T")
@@ -64,6 +72,7 @@ class _Status:
 
 
 _RECOMMENDATIONS, _SCORES = TypeAdapter(Recommendations), TypeAdapter(Scores)
+_RESULTS = TypeAdapter(SearchResults)
 _ITEM, _CATALOG = TypeAdapter(Item), TypeAdapter(CatalogState)
 _BATCH, _ITEMS = TypeAdapter(_Batch), TypeAdapter(_Items)
 _MODELS, _STATUS = TypeAdapter(_Models), TypeAdapter(_Status)
@@ -132,6 +141,39 @@ def recommend_batch(
         "/v1/recommend/batch",
         lambda answer: _BATCH.validate_json(answer).responses,
         lambda milliseconds: {"requests": [{**body, "timeout_ms": milliseconds} for body in bodies]},
+        timeout=timeout,
+    )
+
+
+def search(
+    query: str,
+    k: int = 10,
+    *,
+    exclude: Iterable[str] = (),
+    candidates: Iterable[str] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+) -> Call[SearchResults]:
+    """The items that a request in words asks for: "a gift for a runner under 30 dollars".
+
+    The model must have learned it: `searches` of `models()` says so. For a part of a title there is `search_items`.
+
+    Args:
+        query: up to 1,000 characters. A price in it is a condition beside the others.
+        k: items wanted; fewer come where fewer are allowed.
+        exclude: items to leave out. candidates: the only items that may come. filters: as for `recommend`.
+        timeout: seconds for the answer, all tries together; the client's by default.
+
+    Raises:
+        InvalidRequestError: the model has not learned it. NotFoundError: it is no language model.
+        ClientError: there is no answer; its other subclasses say why.
+    """
+    body = search_body({"query": query, "k": k, "exclude": exclude, "candidates": candidates, "filters": filters})
+    return Call(
+        "POST",
+        "/v1/search",
+        _RESULTS.validate_json,
+        lambda milliseconds: {**body, "timeout_ms": milliseconds},
         timeout=timeout,
     )
 

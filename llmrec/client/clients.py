@@ -100,6 +100,7 @@ class Client(_Connected[httpx2.Client]):
 
     recommend = _waiting(calls.recommend)
     recommend_batch = _waiting(calls.recommend_batch)
+    search = _waiting(calls.search)
     score = _waiting(calls.score)
     item = _waiting(calls.item)
     search_items = _waiting(calls.search_items)
@@ -159,6 +160,7 @@ class AsyncClient(_Connected[httpx2.AsyncClient]):
 
     recommend = _awaited(calls.recommend)
     recommend_batch = _awaited(calls.recommend_batch)
+    search = _awaited(calls.search)
     score = _awaited(calls.score)
     item = _awaited(calls.item)
     search_items = _awaited(calls.search_items)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Sequence
 from functools import reduce
 from typing import Literal, NamedTuple
 
@@ -31,7 +32,8 @@ _WORDS: dict[str, Sign] = {
     r"over|above|more than|dearer than": ">",
     r"at least|no less than|not less than|from|minimum of|minimum|min\.?": ">=",
 }
-_AMOUNT = r"(?P<{0}>\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+# From the first digit and possessive: a thousand digits would otherwise be tried from and to each of them.
+_AMOUNT = r"(?<!\d)(?P<{0}>\d{{1,3}}(?:,\d{{3}})++(?:\.\d++)?|\d++(?:\.\d++)?)"
 _BEFORE = r"[$€£]\s?"
 _BEHIND = r"(?:\s?[€£$]|\s?(?:us\s)?(?:dollars?|usd|bucks|euros?|eur|gbp)\b)"
 
@@ -59,6 +61,9 @@ class Limit(NamedTuple):
     sign: Sign
     amount: float
 
+    def __str__(self) -> str:
+        return f"{PRICE} {self.sign} {self.amount:.15g}"
+
 
 def price_limits(text: str) -> list[Limit]:
     """The bounds that a request names; none where it names no price.
@@ -76,17 +81,33 @@ def price_limits(text: str) -> list[Limit]:
     return limits
 
 
+def comparable_limits(text: str, catalog: Catalog) -> tuple[Limit, ...]:
+    """The same, where the catalog has a column `price` of numbers to compare them with; none where it has not."""
+    table = catalog.table
+    comparable = PRICE in table.column_names and _is_number(table[PRICE].type)
+    return tuple(price_limits(text)) if comparable else ()
+
+
+def within(limits: Sequence[Limit]) -> pc.Expression:
+    """The bounds, at least one, as a condition for `Catalog.where`; items without a price satisfy none."""
+    # As floats: Arrow compares a column of integers with 2.5 only as far as 32 bits of a float reach.
+    price = pc.field(PRICE).cast(pa.float64(), safe=False)
+    return reduce(operator.and_, [_SIGNS[sign](price, amount) for sign, amount in limits])
+
+
 def price_condition(text: str, catalog: Catalog) -> pc.Expression | None:
-    """The bounds as a condition for `Catalog.where`; items without a price satisfy none.
+    """The bounds that a request names as a condition for `Catalog.where`.
 
     Returns:
         None where the request names no price, or the catalog has no column `price` of numbers.
     """
-    limits, table = price_limits(text), catalog.table
-    if not limits or PRICE not in table.column_names or not _is_number(table[PRICE].type):
-        return None
-    parts = [_SIGNS[sign](pc.field(PRICE), amount) for sign, amount in limits]
-    return reduce(operator.and_, parts)
+    limits = comparable_limits(text, catalog)
+    return within(limits) if limits else None
+
+
+def told(limits: Sequence[Limit]) -> str | None:
+    """The bounds for people, `price >= 10 and price <= 20`; None where there is none."""
+    return " and ".join(map(str, limits)) or None
 
 
 def _is_number(kind: pa.DataType) -> bool:

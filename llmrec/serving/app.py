@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 import llmrec
 from llmrec.recommenders.llm import LLMRecommender
-from llmrec.serving import admin, completions, items, recommend, status
+from llmrec.serving import admin, completions, items, recommend, search, status
 from llmrec.serving.guard import Guard
 from llmrec.serving.keys import KeyCheck, bearer
 from llmrec.serving.problems import ErrorAnswer, add_handlers
@@ -72,7 +72,8 @@ def create_app(
     for part in (recommend, items):
         app.include_router(part.router(service), dependencies=asks)
     if isinstance(service.catalog.current.recommender, LLMRecommender):
-        app.include_router(completions.router(service), dependencies=asks)
+        for part in (search, completions):
+            app.include_router(part.router(service), dependencies=asks)
     app.include_router(status.metrics_router(service), dependencies=asks)
     if admin_keys:
         app.include_router(admin.router(service), dependencies=_only_with(admin_keys))

@@ -83,6 +83,7 @@ def _model(service: Service) -> Model:
         created=service.created,
         kind=live.recommender.kind,
         engine=service.engine,
+        searches=live.searches,
         items=len(live.catalog),
         in_stock=int(live.in_stock.sum()),
         catalog_version=live.version,

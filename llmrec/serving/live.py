@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.price import Limit, within
 from llmrec.errors import LlmrecError
 from llmrec.recommenders.base import Recommender
 from llmrec.recommenders.llm import LLMRecommender
@@ -40,7 +41,7 @@ class Live:
 
     Args:
         recommender: knows all items. in_stock: `bool[N]`. version: counts the changes, from 1.
-        cached_filters: filters whose items are kept.
+        cached_filters: filters, with the prices beside them, whose items are kept.
     """
 
     def __init__(
@@ -51,13 +52,20 @@ class Live:
         self._stock = None if in_stock.all() else self._allowed(in_stock)
         self._filtered = lru_cache(maxsize=cached_filters)(self._filter)
 
-    def allowed(self, filters: Mapping[str, Any] | None) -> Allowed | None:
-        """What the stock and a request's filters leave; None where that is everything.
+    @property
+    def searches(self) -> bool:
+        """Whether the model has learned to be asked in words."""
+        return isinstance(self.recommender, LLMRecommender) and self.recommender.task.search is not None
+
+    def allowed(self, filters: Mapping[str, Any] | None, price: tuple[Limit, ...] = ()) -> Allowed | None:
+        """What the stock, a request's filters and bounds of the price leave; None where that is everything.
 
         Raises:
             DataError: a column is unknown, or is compared with a value of another type.
         """
-        return self._filtered(json.dumps(filters, sort_keys=True)) if filters else self._stock
+        if not filters and not price:
+            return self._stock
+        return self._filtered(json.dumps(filters or {}, sort_keys=True), price)
 
     def rows(self, ids: Sequence[str]) -> tuple[Rows, list[str]]:
         """The rows of those items that the catalog has, in their order, and the ids that it lacks."""
@@ -68,10 +76,13 @@ class Live:
         """An item's code as people write it; None for recommenders without codes."""
         return self.recommender.task.items.tokens(row) if isinstance(self.recommender, LLMRecommender) else None
 
-    def _filter(self, filters: str) -> Allowed:
-        fitting = np.zeros(len(self.catalog), bool)
-        fitting[self.catalog.where(json.loads(filters))] = True
-        return self._allowed(fitting & self.in_stock)
+    def _filter(self, filters: str, price: tuple[Limit, ...]) -> Allowed:
+        left = self.in_stock
+        for condition in [json.loads(filters), *([within(price)] if price else [])]:
+            fitting = np.zeros(len(self.catalog), bool)
+            fitting[self.catalog.where(condition)] = True
+            left = left & fitting
+        return self._allowed(left)
 
     def _allowed(self, mask: NDArray[np.bool_]) -> Allowed:
         return Allowed(mask, self.recommender.prepare_candidates(np.flatnonzero(mask).astype(np.int32)))

@@ -32,51 +32,26 @@ class Best(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class AskBest:
-    """The best k items of a history.
+class Terms:
+    """How many items a list has, and which may be in it, whatever they are the best for.
 
     Args:
-        live: the catalog that the answer is for. history: item rows. excluded: rows that must not come.
+        live: the catalog that the answer is for. k: items wanted. excluded: rows that must not come.
         allowed: what may come for all who ask alike; everything when None. candidates: the only rows that may come, of
-            those allowed; all when None. explain: whether the levels' log-probabilities are wanted.
+            those allowed; all when None.
     """
 
     live: Live
-    history: Rows
     k: int
     excluded: Rows
     allowed: Allowed | None = None
     candidates: Rows | None = None
-    explain: bool = False
 
     @property
     def key(self) -> Hashable:
-        """Together with those of the same catalog, k and kind of candidates."""
+        """Lists of the same catalog, k and kind of candidates are searched together."""
         shared = None if self.candidates is not None else id(self.allowed)
-        return type(self), id(self.live), self.k, shared, self.candidates is None
-
-    @staticmethod
-    def answer(questions: Sequence[AskBest]) -> list[Best]:
-        """The lists, in order; the questions have one key."""
-        first = questions[0]
-        candidates: Candidates | None = None if first.allowed is None else first.allowed.shared
-        if first.candidates is not None:
-            candidates = Ragged.from_lists([_allowed(one.candidates, one.allowed) for one in questions])
-        found = first.live.recommender.recommend(
-            [one.history for one in questions],
-            first.k,
-            exclude_seen=False,
-            candidates=candidates,
-            exclude=Ragged.from_lists([one.excluded for one in questions]),
-        )
-        lists = [one.checked(found, number) for number, one in enumerate(questions)]
-        asked = [number for number, one in enumerate(questions) if one.explain]
-        if asked and isinstance(first.live.recommender, LLMRecommender):
-            rows = _filled([lists[number].rows for number in asked])
-            levels = first.live.recommender.explain([questions[number].history for number in asked], rows)
-            for number, said in zip(asked, levels, strict=True):
-                lists[number] = lists[number]._replace(levels=said[: len(lists[number].rows)])
-        return lists
+        return id(self.live), self.k, shared, self.candidates is None
 
     def checked(self, found: ScoredItems, number: int) -> Best:
         """One list of many, with everything left out that must not be there: nothing, unless something is broken."""
@@ -90,6 +65,63 @@ class AskBest:
         if self.candidates is not None:
             right &= np.isin(rows, self.candidates)
         return Best(rows[right], scores[right], bool(found.exact[number]), None, int((~right).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class AskBest:
+    """The best items of a history.
+
+    Args:
+        history: item rows. explain: whether the levels' log-probabilities are wanted.
+    """
+
+    terms: Terms
+    history: Rows
+    explain: bool = False
+
+    @property
+    def key(self) -> Hashable:
+        """Together with all of equal terms."""
+        return type(self), self.terms.key
+
+    @staticmethod
+    def answer(questions: Sequence[AskBest]) -> list[Best]:
+        """The lists, in order; the questions have one key."""
+        recommender, k = questions[0].terms.live.recommender, questions[0].terms.k
+        candidates, excluded = _taken([one.terms for one in questions])
+        found = recommender.recommend(
+            [one.history for one in questions], k, exclude_seen=False, candidates=candidates, exclude=excluded
+        )
+        lists = [one.terms.checked(found, number) for number, one in enumerate(questions)]
+        asked = [number for number, one in enumerate(questions) if one.explain]
+        if asked and isinstance(recommender, LLMRecommender):
+            rows = _filled([lists[number].rows for number in asked])
+            levels = recommender.explain([questions[number].history for number in asked], rows)
+            for number, said in zip(asked, levels, strict=True):
+                lists[number] = lists[number]._replace(levels=said[: len(lists[number].rows)])
+        return lists
+
+
+@dataclass(frozen=True, eq=False)
+class AskSearch:
+    """The best items of a request in words, `text`."""
+
+    terms: Terms
+    text: str
+
+    @property
+    def key(self) -> Hashable:
+        """Together with all of equal terms."""
+        return type(self), self.terms.key
+
+    @staticmethod
+    def answer(questions: Sequence[AskSearch]) -> list[Best]:
+        """The lists, in order; the questions have one key."""
+        recommender, k = questions[0].terms.live.recommender, questions[0].terms.k
+        assert isinstance(recommender, LLMRecommender)  # the route exists for these only
+        candidates, excluded = _taken([one.terms for one in questions])
+        found = recommender.search([one.text for one in questions], k, candidates=candidates, exclude=excluded)
+        return [one.terms.checked(found, number) for number, one in enumerate(questions)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +158,7 @@ class AskDraws:
     Args:
         prompt: token ids. draws: items wanted. temperature: 0 is the best item, every time.
         top_p: of each level, only the likeliest codes that together have this probability.
-        allowed, candidates, excluded: as in `AskBest`.
+        allowed, candidates, excluded: as in `Terms`.
     """
 
     live: Live
@@ -167,6 +199,15 @@ class AskDraws:
             recommender.decoding.normalize,
         )
         return list(drawn)
+
+
+def _taken(lists: Sequence[Terms]) -> tuple[Candidates | None, Ragged]:
+    """What a recommender takes as `candidates` and `exclude` for lists of one key."""
+    first = lists[0]
+    candidates: Candidates | None = None if first.allowed is None else first.allowed.shared
+    if first.candidates is not None:
+        candidates = Ragged.from_lists([_allowed(one.candidates, one.allowed) for one in lists])
+    return candidates, Ragged.from_lists([one.excluded for one in lists])
 
 
 def _allowed(candidates: Rows | None, allowed: Allowed | None) -> Rows:

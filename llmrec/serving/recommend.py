@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from llmrec.serving.explain import explanations
+from llmrec.serving.lists import read_terms, write_items
 from llmrec.serving.live import Live
 from llmrec.serving.problems import Problem, invalid
 from llmrec.serving.questions import AskBest, AskScores, Best
@@ -18,7 +19,6 @@ from llmrec.serving.schemas import (
     BatchRequest,
     Event,
     RecommendAnswer,
-    RecommendedItem,
     RecommendRequest,
     ScoreAnswer,
     ScoredItem,
@@ -99,24 +99,10 @@ def _read_all(
 
 def _read(service: Service, live: Live, body: RecommendRequest) -> tuple[AskBest, list[str]]:
     """A request in item rows, and the ids that the catalog lacks."""
-    limits = service.settings
-    if body.k > limits.max_k:
-        raise invalid(f"k may be at most {limits.max_k}; it is {body.k}.", "k")
-    service.check_size(len(body.history), limits.max_history, "a history", "history")
-    service.check_size(len(body.exclude), limits.max_candidates, "exclude", "exclude")
-    service.check_size(len(body.candidates or ()), limits.max_candidates, "candidates", "candidates")
+    service.check_size(len(body.history), service.settings.max_history, "a history", "history")
     history, unknown = live.rows(in_order(body.history))
-    excluded, more = live.rows(body.exclude)
-    candidates = None
-    if body.candidates is not None:
-        candidates, missing = live.rows(body.candidates)
-        candidates, more = np.unique(candidates), more + missing
-    left_out = np.concatenate([history, excluded]) if body.exclude_seen else excluded
-    question = AskBest(
-        live, history, body.k, np.unique(left_out).astype(np.int32), live.allowed(body.filters), candidates,
-        body.explain is not None,
-    )  # fmt: skip
-    return question, list(dict.fromkeys(unknown + more))
+    terms, more = read_terms(service, live, body, history if body.exclude_seen else history[:0])
+    return AskBest(terms, history, body.explain is not None), list(dict.fromkeys(unknown + more))
 
 
 def _read_score(service: Service, live: Live, body: ScoreRequest) -> tuple[AskScores, Rows, list[str]]:
@@ -137,23 +123,11 @@ def in_order(history: Sequence[str] | Sequence[Event]) -> list[str]:
 
 
 def _write(service: Service, live: Live, question: AskBest, best: Best, unknown: list[str]) -> RecommendAnswer:
-    metrics = service.metrics
-    metrics.items.inc(len(best.rows))
-    metrics.invalid.inc(best.invalid)
-    metrics.unknown.inc(len(unknown))
-    metrics.beams.observe(service.beams(question.k))
-    metrics.lists.labels("yes" if best.exact else "no").inc()
-    why = explanations(live, question.history, best) if question.explain else [None] * len(best.rows)
-    items = [
-        RecommendedItem(
-            item_id=live.catalog.items[int(row)], title=live.catalog.title(row), score=float(score), explanation=reason
-        )
-        for row, score, reason in zip(best.rows, best.scores, why, strict=True)
-    ]
+    why = explanations(live, question.history, best) if question.explain else None
     return RecommendAnswer(
         model=service.settings.name,
         catalog_version=live.version,
         exact=best.exact,
-        items=items,
+        items=write_items(service, question.terms, best, unknown, why),
         unknown_items=unknown,
     )

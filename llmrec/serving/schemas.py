@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from llmrec.data.text import LONGEST_REQUEST
+
 Column = Annotated[str, StringConstraints(max_length=200)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Value = str | bool | int | float | None
@@ -29,25 +31,17 @@ def _example(**body: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [body]})
 
 
-class RecommendRequest(Body):
-    """What next?"""
+class ListRequest(Body):
+    """What every request for a list of items may say."""
 
-    model_config = _example(history=["50", "172", "181"], k=5, filters={"genres": ["Comedy"]})
-
-    history: list[ItemId] | list[Event] = Field(
-        description="Items taken, oldest first; with timestamps they are put in order. May be empty. Ids that the "
-        "catalog lacks are left out and named in `unknown_items`."
-    )
     k: int = Field(10, ge=1, description="Items wanted; fewer come where fewer are allowed.")
-    exclude_seen: bool = Field(True, description="Leave out the items of the history.")
-    exclude: list[ItemId] = Field([], description="More items to leave out.")
+    exclude: list[ItemId] = Field([], description="Items to leave out.")
     candidates: list[ItemId] | None = Field(None, description="The only items that may come.")
     filters: dict[Column, Value | list[Value]] | None = Field(
         None,
         description="Column of the catalog -> a value, or a list of values of which any will do; all must hold. A "
         "column of lists fits if it contains the value; null is an empty cell.",
     )
-    explain: Literal["scores"] | None = Field(None, description="Say for each item where its score comes from.")
     timeout_ms: int | None = Field(None, ge=1, description="Answer within this time, if the server's own is longer.")
 
     @field_validator("filters")
@@ -58,6 +52,32 @@ class RecommendRequest(Body):
                 if isinstance(one, float) and not math.isfinite(one):
                     raise ValueError("a filter's number must be finite")
         return filters
+
+
+class RecommendRequest(ListRequest):
+    """What next?"""
+
+    model_config = _example(history=["50", "172", "181"], k=5, filters={"genres": ["Comedy"]})
+
+    history: list[ItemId] | list[Event] = Field(
+        description="Items taken, oldest first; with timestamps they are put in order. May be empty. Ids that the "
+        "catalog lacks are left out and named in `unknown_items`."
+    )
+    exclude_seen: bool = Field(True, description="Leave out the items of the history.")
+    explain: Literal["scores"] | None = Field(None, description="Say for each item where its score comes from.")
+
+
+class SearchRequest(ListRequest):
+    """What is wanted?"""
+
+    model_config = _example(query="a gift for a runner under 30 dollars", k=5, filters={"in_stock": True})
+
+    query: str = Field(
+        min_length=1,
+        max_length=LONGEST_REQUEST,
+        description="What is wanted, in words. A price in it, such as `under 30 dollars`, is a condition beside the "
+        "others, on the catalog's column `price`.",
+    )
 
 
 class BatchRequest(Body):
@@ -118,7 +138,7 @@ class Explanation(BaseModel):
 
 
 class RecommendedItem(BaseModel):
-    """An item; for a language model the score is `log p(item | history)` in nats."""
+    """An item; for a language model the score is `log p(item | history)` or `log p(item | request)` in nats."""
 
     item_id: str
     title: str
@@ -134,6 +154,17 @@ class RecommendAnswer(BaseModel):
     exact: bool
     items: list[RecommendedItem]
     unknown_items: list[str]
+
+
+class SearchAnswer(BaseModel):
+    """The best items, best first. `price`: the condition that was read out of the request; null where it names none."""
+
+    model: str
+    catalog_version: int
+    exact: bool
+    items: list[RecommendedItem]
+    unknown_items: list[str]
+    price: str | None
 
 
 class BatchAnswer(BaseModel):
@@ -204,6 +235,7 @@ class Model(BaseModel):
     owned_by: Literal["llmrec"] = "llmrec"
     kind: str
     engine: str
+    searches: bool
     items: int
     in_stock: int
     catalog_version: int

@@ -21,7 +21,8 @@ class ServingSettings(Component):
             besides. max_scored: items that are scored at once. max_requests: of one batch; at most `max_queue` of them
             can be accepted.
         max_body_bytes: of a request. body_timeout_s: how long a body may take to arrive.
-        cached_filters: filters whose allowed items are kept; counting them again costs a pass over the catalog.
+        cached_filters: filters, with the prices beside them, whose allowed items are kept; counting them again costs a
+            pass over the catalog.
     """
 
     name: str = Field("llmrec", min_length=1)

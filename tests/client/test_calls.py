@@ -30,6 +30,7 @@ from llmrec.client.answers import (
     RecommendedItem,
     ScoredItem,
     Scores,
+    SearchResults,
 )
 from llmrec.client.errors import InvalidRequestError
 
@@ -51,8 +52,9 @@ BEST = Recommendations(
     ("zzz",),
 )
 MODEL = {
-    "id": "shop", "object": "model", "created": 1, "owned_by": "llmrec", "kind": "llm", "engine": "vllm", "items": 9,
-    "in_stock": 8, "catalog_version": 3, "max_k": 100, "max_history": 1000, "columns": ["brand"],
+    "id": "shop", "object": "model", "created": 1, "owned_by": "llmrec", "kind": "llm", "engine": "vllm",
+    "searches": True, "items": 9, "in_stock": 8, "catalog_version": 3, "max_k": 100, "max_history": 1000,
+    "columns": ["brand"],
 }  # fmt: skip
 STATE = {"catalog_version": 4, "items": 9, "in_stock": 8, "out_of_stock": ["i1"], "unknown_items": []}
 ITEM = {"item_id": "i1", "title": "T", "code": None, "in_stock": False, "fields": {"price": 2.5, "tags": ["x"]}}
@@ -93,6 +95,22 @@ OTHERS: list[tuple[str, Callable[[Any], Any], str, Any, Any, Any]] = [
         (BEST, BEST),
     ),
     (
+        "POST /v1/search",
+        lambda client: client.search(
+            "a pen under $5", 3, exclude={"i9"}, candidates=("i7", "i8"), filters={"brand": "A"}
+        ),
+        "",
+        {
+            "query": "a pen under $5",
+            "k": 3,
+            "exclude": ["i9"],
+            "candidates": ["i7", "i8"],
+            "filters": {"brand": "A"},
+        },
+        {**LIST, "price": "price < 5"},
+        SearchResults("shop", 3, True, BEST.items, ("zzz",), "price < 5"),
+    ),
+    (
         "POST /v1/score",
         lambda client: client.score([("i1", 2.5), ("i2", 1)], ["i1"]),
         "",
@@ -122,7 +140,7 @@ OTHERS: list[tuple[str, Callable[[Any], Any], str, Any, Any, Any]] = [
         "",
         None,
         {"object": "list", "data": [MODEL]},
-        (Model("shop", 1, "llm", "vllm", 9, 8, 3, 100, 1000, ("brand",)),),
+        (Model("shop", 1, "llm", "vllm", True, 9, 8, 3, 100, 1000, ("brand",)),),
     ),
     ("GET /ready", lambda client: client.is_ready(), "", None, {"status": "ready"}, True),
     ("GET /admin/catalog", lambda client: client.catalog(), "", None, STATE, CatalogState(4, 9, 8, ("i1",))),
@@ -202,6 +220,10 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
     (lambda client: client.recommend_batch([{"history": []}, {"hist": []}]), "Did you mean 'history'.*requests.1.hist"),
     (lambda client: client.recommend_batch([{"k": 3}]), "an empty one is"),
     (lambda client: client.recommend_batch([{"history": [], "candidates": "i1"}]), "requests.0.candidates"),
+    (lambda client: client.search(" \n"), "in words what is wanted"),
+    (lambda client: client.search(["a lamp"]), "in words what is wanted"),
+    (lambda client: client.search("a lamp", exclude="i1"), r"param exclude"),
+    (lambda client: client.search("a lamp", timeout=0), "above 0"),
     (lambda client: client.item(""), "at least one character"),
     (lambda client: client.item("x" * 70_000), "cannot be asked for"),
     (lambda client: client.catalog(), "LLMREC_ADMIN_KEY"),

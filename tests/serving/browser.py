@@ -103,6 +103,11 @@ class Visit:
         assert self.search(title)[0] == title
         self.page.press("#item", "Enter")
 
+    def say(self, text: str) -> None:
+        """Ask in words."""
+        self.page.fill("#query", text)
+        self.page.press("#query", "Enter")
+
     def filter(self, column: str, value: str) -> None:
         self.page.select_option("#column", column)
         self.page.fill("#value", value)

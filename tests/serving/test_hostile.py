@@ -17,6 +17,7 @@ from llmrec.serving.guard import Guard
 from llmrec.serving.service import Service
 
 RECOMMEND, SCORE, COMPLETE, BATCH = "/v1/recommend", "/v1/score", "/v1/completions", "/v1/recommend/batch"
+SEARCH = "/v1/search"
 
 REFUSED: list[tuple[str, Any, int]] = [
     (RECOMMEND, {}, 422),
@@ -54,6 +55,22 @@ REFUSED: list[tuple[str, Any, int]] = [
     (BATCH, {"requests": [{"history": []}, {"history": [], "k": 101}]}, 422),
     (SCORE, {"history": [], "items": []}, 422),
     (SCORE, {"history": [], "items": ["i1"] * 1001}, 422),
+    (SEARCH, {}, 422),
+    (SEARCH, {"query": ""}, 422),
+    (SEARCH, {"query": " \n\u200b"}, 422),
+    (SEARCH, {"query": "<b></b><!-- x -->"}, 422),
+    (SEARCH, {"query": None}, 422),
+    (SEARCH, {"query": ["a lamp"]}, 422),
+    (SEARCH, {"query": "x" * 1001}, 422),
+    (SEARCH, {"query": "a", "k": 0}, 422),
+    (SEARCH, {"query": "a", "k": 101}, 422),
+    (SEARCH, {"query": "a", "history": ["i1"]}, 422),
+    (SEARCH, {"query": "a", "explain": "scores"}, 422),
+    (SEARCH, {"query": "a", "exclude": ["i1"] * 10_001}, 422),
+    (SEARCH, {"query": "a", "candidates": ["i1"] * 10_001}, 422),
+    (SEARCH, {"query": "a", "candidates": [""]}, 422),
+    (SEARCH, {"query": "a", "filters": {"size": 3}}, 422),
+    (SEARCH, {"query": "a", "timeout_ms": 0}, 422),
     (COMPLETE, {"prompt": ""}, 422),
     (COMPLETE, {"prompt": []}, 422),
     (COMPLETE, {"prompt": [-1]}, 422),

@@ -87,6 +87,11 @@ def test_the_answers_are_those_of_the_wire(ask: Ask, client: TestClient) -> None
         timed.items
         == ask(lambda client: client.recommend(["i3", "i8"], 2, exclude_seen=False, candidates=["i4", "i3"])).items
     )
+    words: dict[str, Any] = {"query": "a lamp under 9 dollars", "k": 3, "exclude": ["i2", "nobody"]}
+    searched = ask(lambda client: client.search(**words, candidates=["i1", "i2", "i3", "i9"]))
+    candidates = {"candidates": ["i1", "i2", "i3", "i9"]}
+    assert as_json(dataclasses.asdict(searched)) == client.post("/v1/search", json={**words, **candidates}).json()
+    assert ({item.item_id for item in searched.items}, searched.price) == ({"i1", "i3"}, "price < 9")
     scored = client.post("/v1/score", json={"history": ["i3"], "items": ["i5", "nobody", "i1"]}).json()
     assert as_json(dataclasses.asdict(ask(lambda client: client.score(["i3"], ["i5", "nobody", "i1"])))) == scored
 
@@ -97,6 +102,7 @@ def test_what_there_is(ask: Ask, client: TestClient) -> None:
     assert [item.item_id for item in ask(lambda client: client.search_items("LAMP", 3))] == ["i0", "i6", "i12"]
     (model,) = ask(lambda client: client.models())
     assert (model.id, model.items, model.columns) == ("shop", 30, ("title", "brand", "colors", "price"))
+    assert model.searches
     for odd in ("nobody", "a/b", "..", "i1?x=1", "i1#y"):
         with pytest.raises(NotFoundError) as caught:
             ask(lambda client, odd=odd: client.item(odd))
@@ -109,6 +115,8 @@ def test_a_refusal(ask: Ask) -> None:
     assert caught.value.code == "invalid_request"
     with pytest.raises(InvalidRequestError, match="no column 'size'"):
         ask(lambda client: client.recommend([], filters={"size": 3}))
+    with pytest.raises(InvalidRequestError, match=r"1000 characters.*param query"):
+        ask(lambda client: client.search("x" * 1001))
     with pytest.raises(InvalidRequestError, match=r"param requests\.1\.k"):
         ask(lambda client: client.recommend_batch([{"history": []}, {"history": [], "k": 500}]))
 
@@ -192,6 +200,7 @@ PAIRS = [
     (answers.Explanation, schemas.Explanation),
     (answers.RecommendedItem, schemas.RecommendedItem),
     (answers.Recommendations, schemas.RecommendAnswer),
+    (answers.SearchResults, schemas.SearchAnswer),
     (answers.ScoredItem, schemas.ScoredItem),
     (answers.Scores, schemas.ScoreAnswer),
     (answers.Item, schemas.Item),
@@ -210,6 +219,8 @@ def test_the_client_knows_all_that_the_server_says_and_takes() -> None:
     taken = set(schemas.RecommendRequest.model_fields) - {"timeout_ms"}
     assert set(RecommendRequest.__annotations__) == taken
     assert set(inspect.signature(llmrec.Client.recommend).parameters) == {"self", "timeout", *taken}
+    asked = set(schemas.SearchRequest.model_fields) - {"timeout_ms"}
+    assert set(inspect.signature(llmrec.Client.search).parameters) == {"self", "timeout", *asked}
 
 
 @pytest.fixture

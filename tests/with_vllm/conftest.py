@@ -33,5 +33,6 @@ def folder(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is served."""
     template = PromptTemplate("Next:{% for item in history %}{{ item.code }}{% endfor %}")
     target = tmp_path_factory.mktemp("served") / "model"
-    LLMRecommender(world.model, NextItemTask(template, world.catalog, world.items, 8)).save_pretrained(target)
+    search = PromptTemplate("Seek {% for item in history %}{{ item.request }}{% endfor %}:")
+    LLMRecommender(world.model, NextItemTask(template, world.catalog, world.items, 8, search)).save_pretrained(target)
     return target

@@ -53,6 +53,18 @@ def test_the_lists_are_those_of_the_embedded_engine(server: Server, folder: Path
     assert "llmrec_invalid_items_total 0.0" in httpx2.get(f"{server.address}/metrics").text
 
 
+def test_requests_in_words_are_answered_as_by_the_embedded_engine(server: Server, folder: Path) -> None:
+    embedded = LLMRecommender.from_pretrained(folder, dtype="float32")
+    for text in ("a lamp", "something else, of many words, that is wanted just as much"):
+        expected = embedded.search(text, 10, candidates=np.arange(5, 300, dtype=np.int32))
+        body = {"query": text, "k": 10, "exclude": [f"i{row}" for row in range(5)]}
+        answer = httpx2.post(f"{server.address}/v1/search", json=body, timeout=120)
+        assert answer.status_code == 200, answer.text
+        items = answer.json()["items"]
+        assert [item["item_id"] for item in items] == [f"i{row}" for row in expected.rows[0]]
+        np.testing.assert_allclose([item["score"] for item in items], expected.scores[0], atol=2e-4)
+
+
 def test_completions_and_explanations_come_from_vllm_too(server: Server, world: TinyWorld) -> None:
     body = {"prompt": "Next:", "n": 20, "temperature": 1.0, "seed": 1}
     choices = httpx2.post(f"{server.address}/v1/completions", json=body, timeout=60).json()["choices"]

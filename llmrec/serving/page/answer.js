@@ -7,7 +7,7 @@ const IN_NATS = ["llm", "item_head"]; // kinds of recommenders whose scores are 
 /**
  * The list's lines, best first.
  *
- * answer: of /v1/recommend. kind: of the recommender.
+ * answer: of /v1/recommend or /v1/search. kind: of the recommender.
  * more(item): a promise of the item's columns. act: `{add(item), filter(column, value)}`.
  */
 export function lines(answer, kind, more, act) {
@@ -16,11 +16,11 @@ export function lines(answer, kind, more, act) {
   return answer.items.map((item, place) => line(item, place, share(item.score), kind, more, act));
 }
 
-/** What bars and numbers mean. */
-export function legend(items, kind) {
+/** What bars and numbers mean; given: what the items fit. */
+export function legend(items, kind, given) {
   const bars = areLogs(items) ? "probability" : "score";
-  const numbers = IN_NATS.includes(kind) ? "log p(item | history) in nats" : `score of the ${kind} recommender`;
-  return `Bar: ${bars} beside the first. Number: ${numbers}. Press a title for why.`;
+  const numbers = IN_NATS.includes(kind) ? `log p(item | ${given}) in nats` : `score of the ${kind} recommender`;
+  return `Bar: ${bars} beside the first. Number: ${numbers}. Press a title for ${given === "history" ? "why" : "more"}.`;
 }
 
 /** Log-probabilities are never above 0; counts are. */
@@ -39,7 +39,7 @@ function line(item, place, share, kind, more, act) {
   });
   title.ariaExpanded = "false";
   title.setAttribute("aria-controls", why.id);
-  title.title = "Why this item";
+  title.title = item.explanation ? "Why this item" : "More about this item";
   const id = button("id copy", item.item_id, `Copy the id ${item.item_id}`, () => copy(item.item_id, id));
   const relative = bar("score", share);
   relative.title = `${percent(share)} of the first`;
@@ -51,7 +51,8 @@ function line(item, place, share, kind, more, act) {
 }
 
 function reasons(item, kind, more, act) {
-  const { levels = [], nearest = [] } = item.explanation ?? {};
+  if (!item.explanation) return [details(item, more, act)]; // a search has none
+  const { levels, nearest } = item.explanation;
   const parts = [];
   if (levels.length) parts.push(path(levels, item.score));
   else parts.push(element("p", "small", `A ${kind} recommender has no item codes, so there is no path to show.`));

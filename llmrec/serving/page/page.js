@@ -7,29 +7,35 @@ import { Filters } from "./filters.js";
 import { finder } from "./finder.js";
 import { History } from "./history.js";
 import { hideProblem, showProblem } from "./problem.js";
+import { Query } from "./query.js";
 
 const PAUSE = 200; // milliseconds after a change before the server is asked
 
 let model = null; // the entry of /v1/models
-const history = new History(changed), filters = new Filters(changed);
+const history = new History(taken), filters = new Filters(changed), query = new Query(changed);
 
 const itemUrl = (id) => `v1/items/${encodeURIComponent(id)}`;
 const searchUrl = (what, text) => `v1/${what}?${new URLSearchParams({ search: text, limit: 20 })}`;
 
 // ---- what is asked
 
-/** The body for /v1/recommend. */
+/** The route and its body: by the words where there are some, by the history otherwise. */
 function request() {
-  const body = { history: history.ids, k: byId("k").valueAsNumber, exclude_seen: byId("exclude-seen").checked };
-  if (filters.any) body.filters = filters.condition();
-  return { ...body, explain: "scores" };
+  const k = byId("k").valueAsNumber, unseen = byId("exclude-seen").checked;
+  const more = filters.any ? { filters: filters.condition() } : {};
+  if (!query.text) {
+    return ["v1/recommend", { history: history.ids, k, exclude_seen: unseen, ...more, explain: "scores" }];
+  }
+  const left = unseen && history.ids.length ? { exclude: history.ids } : {};
+  return ["v1/search", { query: query.text, k, ...left, ...more }];
 }
 
 /** The same as a command for a shell; the key stays out of it. */
 function command() {
-  const body = JSON.stringify(request()).replaceAll("'", "'\\''");
+  const [route, asked] = request();
+  const body = JSON.stringify(asked).replaceAll("'", "'\\''");
   const key = hasKey() ? ' \\\n  -H "Authorization: Bearer $LLMREC_API_KEY"' : "";
-  const url = new URL("v1/recommend", document.baseURI);
+  const url = new URL(route, document.baseURI);
   return `curl -s '${url}' \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${body}'`;
 }
 
@@ -64,6 +70,12 @@ async function takeUser(user) {
 
 let waiting = 0, running = null;
 
+/** Whoever changes the history asks by it. */
+function taken() {
+  query.drop();
+  changed();
+}
+
 function changed() {
   running?.abort();
   clearTimeout(waiting);
@@ -80,7 +92,8 @@ async function recommend() {
   if (!byId("k").checkValidity()) return showFailure(new Error(`Ask for 1 to ${count(model.max_k)} items.`), null);
   const started = performance.now();
   try {
-    const answer = await ask("v1/recommend", { body: request(), signal: mine.signal });
+    const [route, body] = request();
+    const answer = await ask(route, { body, signal: mine.signal });
     showAnswer(answer, performance.now() - started);
   } catch (failure) {
     if (!mine.signal.aborted) showFailure(failure, recommend);
@@ -88,25 +101,33 @@ async function recommend() {
 }
 
 function showAnswer(answer, milliseconds) {
-  const { items, unknown_items: unknown } = answer;
+  const { items, unknown_items: unknown, price } = answer;
   history.mark(unknown);
+  byId("answer-title").textContent = query.text ? "Found" : "Recommendations";
   byId("about").replaceChildren(
     answer.exact
       ? fact("exact", "proven", "Proven: no other item scores higher than these")
       : fact("not proven", "open", "The search passed over beginnings of codes that might have led to a better item"),
+    ...(price ? [fact(price, "", "The price that was read out of the request; no other item may come")] : []),
     fact(`catalog ${answer.catalog_version}`, "", "Version of the catalog that answered"),
     fact(`${count(Math.round(milliseconds))} ms`, "", "From the request to its answer, as this page saw it"),
   );
   byId("unknown").hidden = unknown.length === 0;
   byId("unknown").textContent = `Not in the catalog, and left out: ${unknown.join(", ")}`;
   byId("nothing").hidden = items.length > 0;
-  byId("nothing").textContent = filters.any ? "No item passes the filter." : "No item is left to recommend.";
+  byId("nothing").textContent = nothing(price);
   const act = { add: (item) => history.add(item), filter: (column, value) => filters.add(column, value) };
   byId("items").replaceChildren(...lines(answer, model.kind, more, act));
   byId("legend").hidden = items.length === 0;
-  byId("legend").textContent = legend(items, model.kind);
+  byId("legend").textContent = legend(items, model.kind, query.text ? "request" : "history");
   byId("answer").ariaBusy = "false";
-  say(`${plural(items.length, "recommendation")}${answer.exact ? ", exact" : ""}`);
+  const noun = query.text ? "item" : "recommendation", said = [plural(items.length, noun), price];
+  say([...said, answer.exact && "exact"].filter(Boolean).join(", "));
+}
+
+function nothing(price) {
+  if (!filters.any && !price) return "No item is left to recommend.";
+  return `No item passes ${[filters.any && "the filter", price].filter(Boolean).join(" and ")}.`;
 }
 
 function showFailure(failure, again) {
@@ -151,6 +172,7 @@ function listen() {
   finder(byId("item"), byId("item-options"), "item", findItems, addFound);
   finder(byId("user"), byId("user-options"), "user", findUsers, takeUser);
   filters.offer(model.columns, more);
+  if (model.searches) query.offer();
 }
 
 try {
