@@ -28,6 +28,7 @@ from llmrec.recommenders.early_stopping import Questions
 from llmrec.recommenders.item_losses import ItemLoss, item_loss
 from llmrec.recommenders.scoring import ScoringRecommender
 from llmrec.recommenders.sequences import batches_of_like_length, padded
+from llmrec.recommenders.weight_averaging import AveragedWeights
 from llmrec.types import Ragged
 
 PREFIX = "network."
@@ -68,6 +69,8 @@ class NeuralRecommender(ScoringRecommender):
         loss: see `llmrec.recommenders.item_losses`. negatives: drawn in a step, for `sampled_softmax` and `gbce`.
         calibration: `t` of `gbce`.
         epochs: at most so many passes over the users. batch_size: users a step. learning_rate, weight_decay: AdamW's.
+        averaging: the weights that are validated and kept are a mean over the last steps, see
+            `llmrec.recommenders.weight_averaging`; this is its decay, and 0 keeps the weights as they are.
         patience: stop when validation NDCG@10 has not risen for so many epochs, and keep the best weights; None trains
             all epochs on all events and keeps the last.
         valid_users: questions asked after an epoch. They are validation examples where `fit` is given some, otherwise
@@ -86,6 +89,7 @@ class NeuralRecommender(ScoringRecommender):
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    averaging: float = Field(default=0.999, ge=0, lt=1)
     patience: int | None = Field(default=10, ge=1)
     valid_users: int = Field(default=2000, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -172,6 +176,7 @@ class NeuralRecommender(ScoringRecommender):
             total=self.epochs, desc=self.kind, unit="epoch", disable=not self.progress, leave=False
         ) as bar, torch.enable_grad():  # fmt: skip
             network = self.network(size).to(device)
+            averaged = AveragedWeights(network, self.averaging)
             optimizer = torch.optim.AdamW(
                 network.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay
             )
@@ -184,19 +189,20 @@ class NeuralRecommender(ScoringRecommender):
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
+                    averaged.follow(network)
                     losses.append(loss.detach())
                 entry = {"epoch": epoch, "loss": float(torch.stack(losses).mean())}
                 if questions is not None:
-                    entry["ndcg@10"] = questions.ndcg(lambda part: self._scores(network, part, popularity))
+                    entry["ndcg@10"] = questions.ndcg(lambda part: self._scores(averaged.network, part, popularity))
                     if best is None or entry["ndcg@10"] > best[0]:
-                        best = entry["ndcg@10"], epoch, copied(network)
+                        best = entry["ndcg@10"], epoch, copied(averaged.network)
                 self._log.append(entry)
                 bar.update()
                 bar.set_postfix({name: f"{value:.4f}" for name, value in entry.items() if name != "epoch"})
                 if best is not None and self.patience is not None and epoch - best[1] >= self.patience:
                     break
         logger.debug("%s: %d epochs, best %s", self.kind, len(self._log), best and best[:2])
-        return copied(network) if best is None else best[2]
+        return copied(averaged.network) if best is None else best[2]
 
     def _loss(self, network: ItemNetwork, rows: Tensor, size: int) -> Tensor:
         asked = self.ask(rows, size)
