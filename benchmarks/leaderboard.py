@@ -57,13 +57,14 @@ def fitted_once(settings: dict[str, Any], data: tuple[Any, Any], keep: Path) -> 
     from llmrec.registry import build
 
     catalog, split = data
-    said = json.dumps([settings, catalog.items.ids.to_pylist()[:100], len(split.train)], sort_keys=True)
+    recommender = build("recommender", settings)
+    said = json.dumps([recommender.settings(), catalog.items.ids.to_pylist()[:100], len(split.train)], sort_keys=True)
     folder = keep / f"{settings['kind']}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
     took = folder / "fit.json"
     if took.is_file():
         return Recommender.from_pretrained(folder), json.loads(took.read_text())
     wall, cpu = time.perf_counter(), time.process_time()
-    recommender = fitted(build("recommender", settings), split, catalog)
+    recommender = fitted(recommender, split, catalog)
     spent: dict[str, Any] = {
         "seconds": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
