@@ -2,14 +2,17 @@
 
     python benchmarks/leaderboard.py --data ../shared/data/amazon14_office --models popularity,markov,sasrec,bert4rec
     python benchmarks/leaderboard.py --data ../shared/data/amazon14_beauty --models sasrec --set loss=bce
-    python benchmarks/leaderboard.py --data ../shared/data/amazon14_office --models "" --folders llm=runs/office --store
+    python benchmarks/leaderboard.py --data ../shared/data/amazon14_office --models llm,llm_item_head --budget 480
+    python benchmarks/leaderboard.py --data ../shared/data/amazon14_office --models "" --folders mine=runs/mine --store
     python benchmarks/leaderboard.py --table
 
 A baseline has the settings of its recipe, `recipes/baselines/DATA_MODEL.yaml` where there is one for the data set,
-otherwise `recipes/baselines/MODEL.yaml`; who trains in epochs stops by validation NDCG@10. Measured on the test part,
-leave-one-out, full ranking, seen items excluded. `seconds` are those of the fit, `cpu_seconds` of all its threads.
-`--store` keeps a file for each line under `benchmarks/results/leaderboard/`, and `--table` makes `docs/leaderboard.md`
-of all of them. A fitted model is kept in `--keep` and not fitted again.
+otherwise `recipes/baselines/MODEL.yaml`; who trains in epochs stops by validation NDCG@10. llmrec's own models, `llm`
+and `llm_item_head`, have the base model and the settings of `OWN` and learn for `--budget` CPU seconds on one thread,
+validations not counted. Measured on the test part, leave-one-out, full ranking, seen items excluded. `seconds` are
+those of the fit, `cpu_seconds` of all its threads. `--store` keeps a file for each line under
+`benchmarks/results/leaderboard/`, and `--table` makes `docs/leaderboard.md` of all of them. A fitted baseline is kept
+in `--keep` and not fitted again.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from alignment import fresh, trainer_of
+from budget import CpuBudget
 from common import report
 from leaderboard_table import write_table
 from small_decoder import load_data
@@ -30,6 +36,12 @@ from small_decoder import load_data
 MODELS = (
     "popularity", "markov", "skip_markov", "itemknn", "ease", "als", "text_knn", "text_linear", "sasrec", "bert4rec",
 )  # fmt: skip
+
+OWN = {"llm": "sft/office_smollm2_cpu", "llm_item_head": "sft/office_item_head_cpu"}
+"""A language model that writes codes, and one with an item head; their recipes."""
+
+LARGE, LEVELS = 4_000, [128, 256]
+"""Levels of the codes where there are more items than that; below, those of the recipe."""
 
 
 def settings_of(name: str, data: str, changes: list[str], columns: list[str], seed: int) -> dict[str, Any]:
@@ -44,10 +56,15 @@ def settings_of(name: str, data: str, changes: list[str], columns: list[str], se
     fields = resolve("recommender", name).model_fields
     parsed = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in changes)}
     settings = {**recipe.recommender, **{key: value for key, value in parsed.items() if key in fields}}
-    if "encoder" in settings:
-        wanted = [field for field in settings["encoder"]["fields"] if field in columns]
-        settings["encoder"] = {**settings["encoder"], "fields": wanted}
-    return {**settings, **({"seed": seed} if "seed" in fields else {})}
+    return {**reading(settings, columns), **({"seed": seed} if "seed" in fields else {})}
+
+
+def reading(settings: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """The settings, whose encoder reads those of its text fields that the catalog has."""
+    if "encoder" not in settings:
+        return settings
+    wanted = [field for field in settings["encoder"]["fields"] if field in columns]
+    return {**settings, "encoder": {**settings["encoder"], "fields": wanted}}
 
 
 def fitted_once(settings: dict[str, Any], data: tuple[Any, Any], keep: Path) -> tuple[Any, dict[str, Any]]:
@@ -74,6 +91,31 @@ def fitted_once(settings: dict[str, Any], data: tuple[Any, Any], keep: Path) -> 
     recommender.save_pretrained(folder)
     took.write_text(json.dumps(spent))
     return recommender, spent
+
+
+def trained_for(budget: float, name: str, data: tuple[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+    """One of llmrec's own models after so many CPU seconds, and what it took; the best of four validations."""
+    import torch
+    from transformers.utils import logging
+
+    from llmrec.recipe import Recipe, load_recipe
+    from llmrec.recommenders.llm import Decoding
+
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    catalog, split = data
+    recipe, columns = load_recipe(OWN[name], [f"seed={seed}"]), catalog.table.column_names
+    assert isinstance(recipe, Recipe)
+    index = reading(recipe.index, columns) | ({"levels": LEVELS} if len(catalog) > LARGE else {})
+    recipe = recipe.model_copy(update={"index": index, "train": reading(recipe.train, columns)})
+    model, task = fresh(recipe, catalog, split, seed)
+    wall, clock = time.perf_counter(), CpuBudget(budget, validations=4)
+    trainer = trainer_of({"kind": "sft", **recipe.train}, recipe)
+    with tempfile.TemporaryDirectory() as work:
+        recommender, _ = trainer.train(
+            model, task, split.train, split.valid, Path(work), seed, Decoding.parse(recipe.decoding), callbacks=[clock]
+        )
+    return recommender, {"seconds": round(time.perf_counter() - wall, 1), "cpu_seconds": round(clock.spent, 1)}
 
 
 def trained_in(folder: Path) -> dict[str, Any]:
@@ -117,6 +159,7 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/amazon14_office")
     parser.add_argument("--models", default=",".join(MODELS), help="names, a comma between them")
     parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=FOLDER", help="finished models beside them")
+    parser.add_argument("--budget", type=float, default=480, help="CPU seconds that each of llmrec's own models learns")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each model that draws random numbers")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the models that have it")
     parser.add_argument("--keep", type=Path, default=Path("runs/leaderboard"), help="folder of the fitted models")
@@ -127,11 +170,18 @@ def main() -> None:
         print(json.dumps({"lines": write_table()}))
         return
     names = [name for name in chosen.models.split(",") if name]
-    if unknown := sorted(set(names) - set(MODELS)):
-        parser.error(f"there is no baseline {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    if unknown := sorted(set(names) - {*MODELS, *OWN}):
+        parser.error(f"there is no model {', '.join(unknown)}; there are {', '.join((*MODELS, *OWN))}")
     dataset, data = Path(chosen.data).name, load_data(chosen.data)
     lines: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in [name for name in names if name in OWN]:
+        runs = []
+        for seed in range(chosen.seeds):
+            recommender, spent = trained_for(chosen.budget, name, data, seed)
+            runs.append(spent | measured(recommender, data[1]))
+        lines[name] = mean_of(runs) | {"settings": {"recipe": OWN[name], "budget": chosen.budget}}
+        _keep(lines[name], dataset, name, chosen.store)
+    for name in [name for name in names if name in MODELS]:
         runs = []
         for seed in range(chosen.seeds):
             settings = settings_of(name, dataset, chosen.set, data[0].table.column_names, seed)

@@ -7,12 +7,15 @@ been lowered (Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046).
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class AveragedWeights:
+
+class AveragedWeights(Generic[Network]):
     """A copy of a network whose weights follow those of the original.
 
     Args:
@@ -21,12 +24,12 @@ class AveragedWeights:
             mean always covers about the last tenth of the training.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.network = copy.deepcopy(network).eval()
         self._decay, self._steps = decay, 0
 
     @torch.no_grad()
-    def follow(self, network: nn.Module) -> None:
+    def follow(self, network: Network) -> None:
         """Take a step of the original into the mean."""
         self._steps += 1
         share = 1 - min(self._decay, self._steps / (self._steps + 9))
