@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -42,7 +43,8 @@ def write_reference(folder: Path) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         tops = [name for name in names if name.count(".") < 2]  # pdoc finds what is in a package
-        pdoc.pdoc(*tops, *(f"!{name}" for name in NOT_ALONE), output_directory=folder)
+        left_out = [f"!{re.escape(name)}$" for name in NOT_ALONE]  # a pattern; without its end it takes longer names too
+        pdoc.pdoc(*tops, *left_out, output_directory=folder)
     told = [str(each.message) for each in said if "pdoc" in each.filename]
     # pdoc looks for the types of a NamedTuple's fields where NamedTuple is defined; the page shows them as written.
     if wrong := [text for text in told if not text.startswith("Error parsing type annotation")]:
