@@ -43,7 +43,7 @@ def write_reference(folder: Path) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         tops = [name for name in names if name.count(".") < 2]  # pdoc finds what is in a package
-        left_out = [f"!{re.escape(name)}$" for name in NOT_ALONE]  # a pattern; without its end it takes longer names too
+        left_out = [f"!{re.escape(name)}$" for name in NOT_ALONE]  # patterns that end with the name
         pdoc.pdoc(*tops, *left_out, output_directory=folder)
     told = [str(each.message) for each in said if "pdoc" in each.filename]
     # pdoc looks for the types of a NamedTuple's fields where NamedTuple is defined; the page shows them as written.
