@@ -174,18 +174,15 @@ def main() -> None:
         parser.error(f"there is no model {', '.join(unknown)}; there are {', '.join((*MODELS, *OWN))}")
     dataset, data = Path(chosen.data).name, load_data(chosen.data)
     lines: dict[str, dict[str, Any]] = {}
-    for name in [name for name in names if name in OWN]:
+    for name in names:
         runs = []
         for seed in range(chosen.seeds):
-            recommender, spent = trained_for(chosen.budget, name, data, seed)
-            runs.append(spent | measured(recommender, data[1]))
-        lines[name] = mean_of(runs) | {"settings": {"recipe": OWN[name], "budget": chosen.budget}}
-        _keep(lines[name], dataset, name, chosen.store)
-    for name in [name for name in names if name in MODELS]:
-        runs = []
-        for seed in range(chosen.seeds):
-            settings = settings_of(name, dataset, chosen.set, data[0].table.column_names, seed)
-            recommender, spent = fitted_once(settings, data, chosen.keep)
+            if name in OWN:
+                settings = {"recipe": OWN[name], "budget": chosen.budget, "seed": seed}
+                recommender, spent = trained_for(chosen.budget, name, data, seed)
+            else:
+                settings = settings_of(name, dataset, chosen.set, data[0].table.column_names, seed)
+                recommender, spent = fitted_once(settings, data, chosen.keep)
             runs.append(spent | measured(recommender, data[1]))
             if "seed" not in settings:
                 break

@@ -114,13 +114,7 @@ def recommend(
             "explain": explain,
         }
     )
-    return Call(
-        "POST",
-        "/v1/recommend",
-        _RECOMMENDATIONS.validate_json,
-        lambda milliseconds: {**body, "timeout_ms": milliseconds},
-        timeout=timeout,
-    )
+    return _within("/v1/recommend", _RECOMMENDATIONS, body, timeout)
 
 
 def recommend_batch(
@@ -169,13 +163,7 @@ def search(
         ClientError: there is no answer; its other subclasses say why.
     """
     body = search_body({"query": query, "k": k, "exclude": exclude, "candidates": candidates, "filters": filters})
-    return Call(
-        "POST",
-        "/v1/search",
-        _RESULTS.validate_json,
-        lambda milliseconds: {**body, "timeout_ms": milliseconds},
-        timeout=timeout,
-    )
+    return _within("/v1/search", _RESULTS, body, timeout)
 
 
 def score(history: History, items: Iterable[str], *, timeout: float | None = None) -> Call[Scores]:
@@ -189,13 +177,7 @@ def score(history: History, items: Iterable[str], *, timeout: float | None = Non
         ClientError: there is no answer; its subclasses say why.
     """
     body = {"history": history_body(history), "items": id_list(items, "items")}
-    return Call(
-        "POST",
-        "/v1/score",
-        _SCORES.validate_json,
-        lambda milliseconds: {**body, "timeout_ms": milliseconds},
-        timeout=timeout,
-    )
+    return _within("/v1/score", _SCORES, body, timeout)
 
 
 def item(item_id: str, *, timeout: float | None = None) -> Call[Item]:
@@ -283,6 +265,13 @@ def update_catalog(
         timeout=timeout,
         is_admin=True,
         is_repeatable=not new,
+    )
+
+
+def _within(path: str, answer: TypeAdapter[T], body: Mapping[str, Any], timeout: float | None) -> Call[T]:
+    """A question whose body says how long the answer may take."""
+    return Call(
+        "POST", path, answer.validate_json, lambda milliseconds: {**body, "timeout_ms": milliseconds}, timeout=timeout
     )
 
 

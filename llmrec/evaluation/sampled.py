@@ -2,13 +2,14 @@
 
 A rank among a hundred drawn items is not the rank in the catalog, and it may order two models the other way round
 (Krichene and Rendle, 2020, "On Sampled Metrics for Item Recommendation", https://doi.org/10.1145/3394486.3403226). It
-is here to reproduce figures that were published so; the protocol of a result that was measured in this way begins with
-that word, and compares with none that was not drawn alike.
+is here to reproduce figures that were published so; the protocol of a result that was measured in this way says it, and
+compares with none that was not drawn alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +44,11 @@ class SampledRanking:
         Args:
             size: items of the catalog. first: the number of the first of these questions.
         """
-        totals = None if self.weights is None else np.cumsum(self.weights)
         lists = []
         for number, (history, targets) in enumerate(zip(examples.histories, examples.targets, strict=True), first):
             random = np.random.default_rng([self.seed, number])
             closed = np.concatenate([history, targets])
-            lists.append(np.concatenate([np.unique(targets), self._drawn(random, closed, size, totals)]))
+            lists.append(np.concatenate([np.unique(targets), self._drawn(random, closed, size)]))
         return Ragged.from_lists(lists)
 
     def in_words(self) -> str:
@@ -56,9 +56,14 @@ class SampledRanking:
         how = "uniformly" if self.weights is None else "by popularity"
         return f"SAMPLED ranking among {self.negatives:,} items drawn {how} (seed {self.seed}) beside the targets"
 
-    def _drawn(self, random: np.random.Generator, closed: Rows, size: int, totals: NDArray[np.float64] | None) -> Rows:
+    @cached_property
+    def _totals(self) -> NDArray[np.float64] | None:
+        """Sums of the weights up to each item, once for all batches."""
+        return None if self.weights is None else np.cumsum(self.weights)
+
+    def _drawn(self, random: np.random.Generator, closed: Rows, size: int) -> Rows:
         """Distinct items, none of them closed: drawn and, where taken or closed, drawn again."""
-        found = np.empty(0, np.int64)
+        found, totals = np.empty(0, np.int64), self._totals
         for _ in range(TRIES):
             if totals is None:
                 more = random.integers(size, size=2 * self.negatives)
